@@ -1,0 +1,106 @@
+# Warren's workshop. `make` alone lists what there is. Each target makes the virtual environment it needs, from the lock
+# file, and again when the lock or pyproject.toml changes; nothing has to be installed by hand but Python and make.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The interpreters to try for a new environment, best first; `make PYTHON=/path/to/python3.12 …` names one.
+PYTHON ?= python3.11 python3.12 python3.13 python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help
+help: ## this list
+	@echo 'make <target>:'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(READY) ## run the text pipeline over Warren's own documents, with no broker
+	@$(BIN)/warren demo
+
+.PHONY: venv
+venv: $(READY) ## make the virtual environment, with Warren installed from this checkout
+
+## tests ##############################################################################################################
+
+.PHONY: test
+test: $(READY) broker ## every test but the wheel's
+	$(PYTEST) -m 'not wheel'
+
+.PHONY: test-unit
+test-unit: $(READY) ## tests that need nothing but Python
+	$(PYTEST) -m 'not broker and not toolchain and not wheel'
+
+.PHONY: test-broker
+test-broker: $(READY) broker ## tests on a real RabbitMQ
+	$(PYTEST) -m broker
+
+.PHONY: test-toolchain
+test-toolchain: $(READY) ## rebuild the sample plugins, where their compilers are installed
+	$(PYTEST) -m toolchain
+
+.PHONY: test-wheel
+test-wheel: $(READY) ## build wheel and sdist, and drive them in clean environments
+	$(PYTEST) tests/wheel
+
+.PHONY: broker
+broker:
+	@tests/install-broker.sh
+
+## checks #############################################################################################################
+
+.PHONY: lint
+lint: $(READY) ## ruff, mypy, pyright and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: check
+check: lint broker ## everything that must hold before a change is taken: lint, and all tests
+	$(PYTEST)
+
+.PHONY: bench
+bench: $(READY) broker ## requests/s and CPU of one worker on RabbitMQ, beside a plain aio-pika worker (BENCH='--json FILE')
+	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+## the environment ####################################################################################################
+
+.PHONY: lock
+lock: $(READY) ## resolve the lock file anew (UPGRADE=1 takes the newest versions)
+	$(PIP) install --quiet 'uv>=0.9,<1'
+	$(BIN)/uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 \
+	    --custom-compile-command 'make lock' --no-emit-index-url \
+	    $(if $(UPGRADE),--upgrade) --extra worker --group dev --quiet --output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## remove the environment, the builds and the tools' caches
+	rm -rf $(VENV) build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find bus manifests plugins/warren workers tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml | $(BIN)/pip
+	@echo 'installing what Warren needs into $(VENV) …'
+	@$(PIP) install --quiet --quiet --require-hashes --requirement requirements.lock
+	@$(PIP) install --quiet --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BIN)/pip:
+	@for python in $(PYTHON); do \
+	    $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
+	    $$python -c 'import ensurepip, venv' 2>/dev/null \
+	        || { echo "$$python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }; \
+	    $$python -m venv $(VENV) && exit; \
+	    exit 1; \
+	done; \
+	echo 'Warren needs Python 3.11, 3.12 or 3.13, and found none ($(PYTHON)); name yours: make PYTHON=/path/to/python' >&2; \
+	exit 1

@@ -1,0 +1,138 @@
+"""The bus: what Warren says to a message broker, and how.
+
+    messages, envelopes, results   what travels: the message, and what is written into one
+    trace, routing, wire           its parts: trace context and spans, topic patterns, JSON and typed headers
+    topology                       exchanges, queues and bindings, as data
+    ports                          the contract of a transport; connect, memory*, amqp* are the two that keep it
+    client (sending, listening)    the application's side: call, publish, send, events, results
+
+Nothing here knows what a plugin is made of, and nothing here runs one. AMQP libraries are loaded when an `amqp://` URL
+is first connected to, so `memory://` and the data types cost nothing of them.
+"""
+
+from .client import Client
+from .connect import connect, safe_url
+from .envelopes import (
+    DEFAULT_MAX_REQUEST_BYTES,
+    ON_MESSAGE,
+    PluginMessage,
+    Request,
+    dead_letter_message,
+    event_message,
+    read_event,
+    read_request,
+    request_message,
+)
+from .errors import (
+    BrokerUnreachable,
+    BusError,
+    CallTimeout,
+    DeliveryLost,
+    MalformedMessage,
+    PublishError,
+    PublishRefused,
+    PublishTimeout,
+    QueueNotFound,
+    TopologyConflict,
+    TransportClosed,
+    UnknownPlugin,
+    Unroutable,
+)
+from .listening import Listener
+from .memory import MemoryBroker, MemoryTransport
+from .messages import DIRECT_REPLY_TO, Header, Message, OutcomeKind, new_message_id
+from .ports import Consumer, Delivery, Transport
+from .results import Result, failure_body, read_result, result_message
+from .routing import check_pattern, check_topic, topic_matches
+from .topology import (
+    DEFAULT_DELIVERY_LIMIT,
+    DEFAULT_PREFIX,
+    Binding,
+    Exchange,
+    Names,
+    Queue,
+    Topology,
+    base_topology,
+    listener_topology,
+    mailbox_topology,
+    retry_topology,
+)
+from .trace import (
+    AttributeValue,
+    Span,
+    SpanKind,
+    Trace,
+    TraceContext,
+    current_trace_context,
+    decode_trace,
+    encode_trace,
+    read_trace_context,
+    trace_headers,
+)
+
+__all__ = [
+    "DEFAULT_DELIVERY_LIMIT",
+    "DEFAULT_MAX_REQUEST_BYTES",
+    "DEFAULT_PREFIX",
+    "DIRECT_REPLY_TO",
+    "ON_MESSAGE",
+    "AttributeValue",
+    "Binding",
+    "BrokerUnreachable",
+    "BusError",
+    "CallTimeout",
+    "Client",
+    "Consumer",
+    "Delivery",
+    "DeliveryLost",
+    "Exchange",
+    "Header",
+    "Listener",
+    "MalformedMessage",
+    "MemoryBroker",
+    "MemoryTransport",
+    "Message",
+    "Names",
+    "OutcomeKind",
+    "PluginMessage",
+    "PublishError",
+    "PublishRefused",
+    "PublishTimeout",
+    "Queue",
+    "QueueNotFound",
+    "Request",
+    "Result",
+    "Span",
+    "SpanKind",
+    "Topology",
+    "TopologyConflict",
+    "Trace",
+    "TraceContext",
+    "Transport",
+    "TransportClosed",
+    "UnknownPlugin",
+    "Unroutable",
+    "base_topology",
+    "check_pattern",
+    "check_topic",
+    "connect",
+    "current_trace_context",
+    "dead_letter_message",
+    "decode_trace",
+    "encode_trace",
+    "event_message",
+    "failure_body",
+    "listener_topology",
+    "mailbox_topology",
+    "new_message_id",
+    "read_event",
+    "read_request",
+    "read_result",
+    "read_trace_context",
+    "request_message",
+    "result_message",
+    "retry_topology",
+    "safe_url",
+    "topic_matches",
+    "trace_headers",
+]

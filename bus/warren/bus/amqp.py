@@ -1,0 +1,117 @@
+"""The transport `amqp(s)://`: RabbitMQ, by way of aio-pika.
+
+    AmqpTransport ─┬─ Publisher ─── Link "….publish"    one confirming channel; replies come in on it
+                   └─ AmqpConsumer… Link "….consume"    a channel for each consumer; declarations
+
+Two connections, since RabbitMQ stops reading from a connection that publishes while it is short of memory or disk:
+what is being worked on must still be acked then. Each part brings its channel back by itself after an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, TypeVar
+from weakref import WeakSet
+
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from .amqp_consumer import AmqpConsumer
+from .amqp_link import ConnectionLost, Link, unreachable
+from .amqp_publisher import Publisher, ReplyConsumer
+from .amqp_topology import DeclaredTopology, declare
+from .connect import safe_url
+from .errors import BrokerUnreachable, TransportClosed
+from .messages import DIRECT_REPLY_TO, Message
+from .ports import Consumer, Delivery
+from .topology import Topology
+
+#: For a publish that names no time limit of its own.
+PUBLISH_LIMIT_S: Final = 30.0
+
+#: For declaring and subscribing, waits for an absent broker included.
+OPERATION_LIMIT_S: Final = 30.0
+
+#: Between attempts of an operation whose connection went.
+RETRY_PAUSE_S: Final = 0.1
+
+T = TypeVar("T")
+
+
+class AmqpTransport:
+    """`ports.Transport` over AMQP 0-9-1. Make one with `connect`."""
+
+    def __init__(self, url: str, publishing: Link, consuming: Link) -> None:
+        self._url = url
+        self._publishing = publishing
+        self._consuming = consuming
+        self._declared = DeclaredTopology()
+        self._publisher = Publisher(publishing, self._declared)
+        self._consumers: WeakSet[AmqpConsumer] = WeakSet()  # a cancelled one may go
+        self._closed = False
+        self._closing = asyncio.Lock()
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, timeout_s: float = 10.0, name: str = "warren", heartbeat_s: int = 30
+    ) -> AmqpTransport:
+        """Connect; `name` is what the broker's management shows. Raises `BrokerUnreachable`."""
+        async with AsyncExitStack() as opened:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    publishing = await Link.connect(url, name=f"{name}.publish", heartbeat_s=heartbeat_s)
+                    opened.push_async_callback(publishing.close)
+                    consuming = await Link.connect(url, name=f"{name}.consume", heartbeat_s=heartbeat_s)
+                    opened.push_async_callback(consuming.close)
+                    self = cls(url, publishing, consuming)
+                    await self._publisher.open()
+            except (*CONNECTION_EXCEPTIONS, ConnectionLost, ValueError) as error:
+                raise unreachable(url, error, timeout_s) from error
+            opened.pop_all()
+            return self
+
+    async def declare(self, topology: Topology) -> None:
+        self._check_open()
+        # On the consuming connection: a transient queue belongs to the connection that declared it.
+        await self._once_connected(lambda: declare(self._consuming, topology))
+        self._declared.remember(topology)
+
+    async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
+        self._check_open()
+        limit_s = PUBLISH_LIMIT_S if timeout_s is None else timeout_s
+        await self._publisher.publish(message, mandatory=mandatory, timeout_s=limit_s)
+
+    async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> Consumer:
+        self._check_open()
+        if queue == DIRECT_REPLY_TO:
+            replies = ReplyConsumer(self._publisher, on_delivery)
+            await self._once_connected(replies.start)
+            return replies
+        consumer = AmqpConsumer(self._consuming, self._declared, queue, on_delivery, prefetch=prefetch)
+        await self._once_connected(consumer.start)
+        self._consumers.add(consumer)
+        return consumer
+
+    async def close(self) -> None:
+        self._closed = True
+        async with self._closing:  # whoever else closes waits until it is done
+            await asyncio.gather(*(consumer.cancel() for consumer in self._consumers))
+            await self._publisher.close()
+            await asyncio.gather(self._publishing.close(), self._consuming.close())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportClosed
+
+    async def _once_connected(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Try until the connection holds for as long as it takes. Raises `BrokerUnreachable` after half a minute."""
+        try:
+            async with asyncio.timeout(OPERATION_LIMIT_S):
+                while True:
+                    try:
+                        return await operation()
+                    except ConnectionLost:
+                        await asyncio.sleep(RETRY_PAUSE_S)
+        except TimeoutError:
+            raise BrokerUnreachable(safe_url(self._url), f"it has been away for {OPERATION_LIMIT_S:g} s") from None

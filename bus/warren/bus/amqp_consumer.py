@@ -1,0 +1,192 @@
+"""Consuming a queue: one channel for each consumer, which owns every settlement on it.
+
+The broker answers an unknown or repeated delivery tag by closing the channel and taking back everything on it. So a
+delivery is settled once, on the channel that it came by, or not at all. When the channel goes, or the broker cancels
+the consumer (its queue was deleted; its receiver took too long for RabbitMQ 4.3), there is another channel with a
+consumer shortly after, and what was unsettled comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import chain, repeat
+from typing import Final
+
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity
+from pamqp.commands import Basic
+
+from .amqp_link import ConnectionLost, Link, lost_when_closed
+from .amqp_messages import to_message
+from .amqp_topology import DeclaredTopology, declare_again
+from .errors import BusError, DeliveryLost, QueueNotFound
+from .messages import Message
+from .ports import Delivery
+
+log = logging.getLogger(__name__)
+
+#: Pauses between attempts to subscribe again; the last one from then on.
+RESUBSCRIBE_PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+#: For the broker's answer to a cancellation. It may be gone without our knowing; then the heartbeat will tell.
+CANCEL_LIMIT_S: Final = 3.0
+
+
+class AmqpDelivery:
+    """One message, bound to the subscription it came by."""
+
+    __slots__ = ("_settled", "_subscription", "_tag", "message", "redelivered")
+
+    def __init__(self, message: Message, *, redelivered: bool, subscription: Subscription, tag: int) -> None:
+        self.message = message
+        self.redelivered = redelivered
+        self._subscription = subscription
+        self._tag = tag
+        self._settled = False
+
+    async def ack(self) -> None:
+        await self._settle(lambda channel: channel.basic_ack(self._tag, wait=False))
+
+    async def reject(self) -> None:
+        await self._settle(lambda channel: channel.basic_reject(self._tag, requeue=False, wait=False))
+
+    async def requeue(self) -> None:
+        # Not basic.reject: since RabbitMQ 4.3 only that counts towards the delivery limit.
+        await self._settle(lambda channel: channel.basic_nack(self._tag, requeue=True, wait=False))
+
+    async def _settle(self, send: Callable[[AbstractChannel], Awaitable[None]]) -> None:
+        if self._settled:
+            raise DeliveryLost
+        self._settled = True
+        await self._subscription.settle(send)
+
+
+class Subscription:
+    """One consumer on one channel, from its subscription to its end."""
+
+    def __init__(self, channel: AbstractChannel, on_delivery: Callable[[Delivery], None]) -> None:
+        self._channel = channel
+        self._on_delivery = on_delivery
+        self._tag = ""
+        self._unsettled = 0
+        self._leaving = False
+        self._over = asyncio.Event()
+
+    @classmethod
+    async def open(
+        cls, link: Link, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int
+    ) -> Subscription:
+        """Raises `QueueNotFound`, `BusError` for any other refusal, `ConnectionLost`."""
+        channel = await link.open_channel()
+        self = cls(channel, on_delivery)
+        try:
+            with lost_when_closed(channel):
+                channel.closing.add_done_callback(lambda _: self._over.set())
+                channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
+                await channel.basic_qos(prefetch_count=prefetch)
+                consuming = await channel.basic_consume(queue, self._hand_over)
+        except ChannelNotFoundEntity as refusal:
+            raise QueueNotFound(queue) from refusal
+        except ChannelClosed as refusal:
+            raise BusError(f"the broker refused to let {queue!r} be consumed: {refusal}") from refusal
+        except BaseException:
+            await channel.close()
+            raise
+        self._tag = consuming.consumer_tag or ""
+        return self
+
+    async def _hand_over(self, delivered: DeliveredMessage) -> None:
+        self._unsettled += 1
+        self._on_delivery(
+            AmqpDelivery(
+                to_message(delivered),
+                redelivered=bool(delivered.redelivered),
+                subscription=self,
+                tag=delivered.delivery_tag or 0,
+            )
+        )
+
+    async def settle(self, send: Callable[[AbstractChannel], Awaitable[None]]) -> None:
+        """Send one settlement, on the channel that its delivery came by. Raises `DeliveryLost`."""
+        if self._over.is_set():
+            raise DeliveryLost
+        try:
+            with lost_when_closed(self._channel):
+                await send(self._channel)
+        except (ConnectionLost, ChannelClosed) as reason:
+            raise DeliveryLost from reason
+        self._unsettled -= 1
+        if self._leaving and self._unsettled == 0:
+            await self._channel.close()
+
+    def _on_cancelled(self, _: Basic.Cancel) -> None:
+        self._over.set()
+
+    async def ended(self) -> None:
+        """Return when the broker hands over nothing more here; what is unsettled has gone back to it."""
+        await self._over.wait()
+        await self._channel.close()
+
+    async def leave(self) -> None:
+        """Take nothing more; the channel stays for as long as something that came by it is unsettled."""
+        self._leaving = True
+        with suppress(ConnectionLost, ChannelClosed, TimeoutError), lost_when_closed(self._channel):
+            await self._channel.basic_cancel(self._tag, timeout=CANCEL_LIMIT_S)
+            if self._unsettled == 0:
+                await self._channel.close()
+
+
+class AmqpConsumer:
+    """A subscription that is renewed whenever it ends. `start` it first."""
+
+    def __init__(
+        self,
+        link: Link,
+        declared: DeclaredTopology,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        *,
+        prefetch: int,
+    ) -> None:
+        self._link = link
+        self._declared = declared
+        self._queue = queue
+        self._on_delivery = on_delivery
+        self._prefetch = prefetch
+        self._subscription: Subscription | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises what `Subscription.open` does."""
+        self._subscription = await self._subscribe()
+        self._upkeep = asyncio.create_task(self._keep_subscribed(self._subscription))
+
+    async def cancel(self) -> None:
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is None or self._subscription is None:
+            return
+        upkeep.cancel()
+        await asyncio.wait([upkeep])
+        self._declared.forget_transient(self._queue)
+        await self._subscription.leave()
+
+    async def _subscribe(self) -> Subscription:
+        return await Subscription.open(self._link, self._queue, self._on_delivery, prefetch=self._prefetch)
+
+    async def _keep_subscribed(self, subscription: Subscription) -> None:
+        while True:
+            await subscription.ended()
+            subscription = self._subscription = await self._resubscribe()
+
+    async def _resubscribe(self) -> Subscription:
+        for pause_s in chain(RESUBSCRIBE_PAUSES_S, repeat(RESUBSCRIBE_PAUSES_S[-1])):
+            await asyncio.sleep(pause_s)
+            try:
+                await declare_again(self._link, self._declared.of_queue(self._queue))
+                return await self._subscribe()
+            except (ConnectionLost, BusError) as reason:
+                log.info("%r is not consumed yet, trying again: %r", self._queue, reason)
+        raise AssertionError  # the pauses never end

@@ -1,0 +1,186 @@
+"""One connection to a broker that comes back by itself, and channels on it.
+
+aio-pika's robust connection does the connecting, again and again; nothing else of its robustness is used. Its robust
+channels have come back without their consumers (https://github.com/mosquito/aio-pika/issues/231 and 563), and settle
+deliveries of a channel that is gone on the one that replaced it. Here each channel lives once: whoever opened it sees
+it end, and opens another. So channels are aiormq's own, and a delivery belongs to one of them for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from aio_pika import RobustConnection
+from aio_pika.abc import AbstractConnection as AnyConnection
+from aio_pika.connection import make_url
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.exceptions import ChannelClosed, InvalidFrameError, ProbableAuthenticationError
+from yarl import URL
+
+from .connect import safe_url
+from .errors import BrokerUnreachable, BusError, TransportClosed
+
+#: Between attempts to connect again; drawn once per connection, so that a thousand workers do not return as one.
+RECONNECT_INTERVAL_S: Final = (0.5, 1.5)
+
+#: After which a connection is given up that does not close politely: the broker may have stopped reading from it.
+CLOSE_LIMIT_S: Final = 3.0
+
+
+class ConnectionLost(Exception):
+    """The channel or its connection ended while something was under way on it."""
+
+
+class Wire(TransportFactory):
+    """The socket under a connection, which aiormq keeps to itself: to hang up on a broker that reads nothing."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, self._writer = await factory.create(url, **options)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+class Link:
+    """A connection that is open, or will be again. Whoever made it closes it."""
+
+    def __init__(self, robust: RobustConnection, wire: Wire) -> None:
+        self._robust = robust
+        self._wire = wire
+        self._closing = asyncio.Event()
+        robust.close_callbacks.add(_release_senders)
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str, heartbeat_s: int) -> Link:
+        """Raises whatever aio-pika does when the broker cannot be reached; see `unreachable`."""
+        interval_s = random.uniform(*RECONNECT_INTERVAL_S)  # noqa: S311 - not a secret
+        robust = RobustConnection(
+            make_url(url, heartbeat=heartbeat_s, reconnect_interval=interval_s),
+            client_properties={"connection_name": name},
+        )
+        wire = robust.kwargs["transport_factory"] = Wire()
+        try:
+            await robust.connect()
+        except BaseException:
+            await robust.close()
+            raise
+        return cls(robust, wire)
+
+    async def open_channel(self, *, confirms: bool = False) -> AbstractChannel:
+        """A new channel, once the broker is there. Raises `ConnectionLost`, `TransportClosed`."""
+        if not self._robust.connected.is_set():
+            await first_of(self._robust.connected.wait(), self._closing.wait())
+        if self._closing.is_set():
+            raise TransportClosed
+        transport = self._robust.transport
+        if transport is None:
+            raise ConnectionLost
+        with lost_when_closed(transport.connection):
+            return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=True)
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel for a while: for what the broker may answer by closing the channel."""
+        channel = await self.open_channel()
+        try:
+            with lost_when_closed(channel):
+                yield channel
+        finally:
+            await channel.close()
+
+    async def close(self) -> None:
+        """Disconnect; what is unsettled on the link's channels goes back to its queues. Idempotent."""
+        self._closing.set()
+        closing = asyncio.ensure_future(self._robust.close())
+        try:
+            await asyncio.wait([closing], timeout=CLOSE_LIMIT_S)
+        finally:
+            if not closing.done():
+                self._wire.abort()
+            await closing
+
+
+async def ended(channel: AbstractChannel) -> None:
+    """Return when the channel is closed, by whomever."""
+    await asyncio.wait([channel.closing])
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Return when one of them has; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@contextmanager
+def lost_when_closed(resource: AbstractChannel | AbstractConnection) -> Iterator[None]:
+    """Turn the many ways in which aiormq says that a channel or connection is gone into `ConnectionLost`.
+
+    What remains is what the broker refused: a `ChannelClosed` with its reason, or a `DeliveryError`.
+    """
+    task = asyncio.current_task()
+    cancellations = task.cancelling() if task else 0
+    try:
+        yield
+    except asyncio.CancelledError:
+        # aiormq lets those who wait on a closing channel end with a CancelledError, though nobody cancelled them.
+        if task is None or task.cancelling() > cancellations:
+            raise
+        raise ConnectionLost from None
+    except ChannelClosed as refusal:
+        if refusal.args[0] is None:  # closed by this side, not by the broker
+            raise ConnectionLost from refusal
+        raise
+    except BusError:
+        raise  # a refusal that was put in words already
+    except Exception as error:
+        # A frame that cannot be read ends the connection with any error at all, and everybody on it gets that one.
+        if resource.is_closed or isinstance(error, (ConnectionError, RuntimeError)):
+            raise ConnectionLost from error
+        raise
+
+
+def unreachable(url: str, error: BaseException, timeout_s: float) -> BrokerUnreachable:
+    """Why no connection could be made, in words for a person; the password stays out of it."""
+    return BrokerUnreachable(safe_url(url), _reason(error, timeout_s))
+
+
+def _reason(error: BaseException, timeout_s: float) -> str:
+    if isinstance(error, ProbableAuthenticationError):
+        return "it refused the user name or the password"
+    if isinstance(error, InvalidFrameError) and "Connection.Close" in str(error):
+        # The broker answers connection.open with its reason not to; aiormq takes that for the wrong frame.
+        return "it refused the virtual host: there is none of that name, or the user may not use it"
+    if isinstance(error, TimeoutError) and not error.args:
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+        return "nothing listens there (connection refused)"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+async def _release_senders(robust: AnyConnection | None, _: BaseException | None) -> None:
+    """Let those go who wait for room in the write queue of a connection that is gone.
+
+    aiormq's writer has ended then, and nobody else would ever make room. They find their channel closed.
+    """
+    if robust is None or robust.transport is None:
+        return
+    queue = robust.transport.connection.write_queue
+    while not queue.empty():
+        queue.get_nowait()
+        await asyncio.sleep(0)

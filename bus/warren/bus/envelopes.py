@@ -1,0 +1,273 @@
+"""How requests, events and dead letters are written into a message and read back. Pure functions.
+
+A body is parsed to decide whether it may go on, and never written anew: what goes on are the bytes that came.
+
+Rejected: a pydantic model for requests. One is made for every message, so it is a dataclass; a model stands where the
+shape is others' to break and the bytes go to somebody else anyway (an event's envelope).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+
+from .errors import MalformedMessage
+from .messages import EVENT_TYPE, REQUEST_TYPE, Header, Message, OutcomeKind, new_message_id
+from .routing import check_topic
+from .topology import Names
+from .trace import TraceContext, read_trace_context, trace_headers
+from .wire import (
+    check_name,
+    count_header,
+    is_name,
+    json_bytes,
+    json_type,
+    parse_json,
+    routing_word,
+    sayable,
+    text_header,
+)
+
+DEFAULT_MAX_REQUEST_BYTES: Final = 1 << 20
+
+#: The action under which a plugin gets events and direct messages.
+ON_MESSAGE: Final = "on_message"
+
+#: An error travels in a header, beside up to 8 KiB of trace, in one AMQP frame.
+MAX_ERROR_BYTES: Final = 1024
+
+#: RabbitMQ's count, on a delivery from a quorum queue, of the deliveries that came to nothing before.
+DELIVERY_COUNT: Final = "x-delivery-count"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a plugin, read and checked. `body` is for the guest, as it came.
+
+    `attempt` counts from 1, over Warren's own retries and the broker's redeliveries. `sender` is the plugin or client
+    that published an event, `hops` the number of plugins it came through.
+    """
+
+    plugin: str
+    action: str
+    body: bytes
+    message: Message
+    version_requirement: str | None
+    deadline_ms: int | None
+    trace: TraceContext | None
+    attempt: int
+    hops: int
+    sender: str | None
+
+
+def request_message(
+    names: Names,
+    plugin: str,
+    action: str,
+    data: Any,
+    *,
+    message_id: str | None = None,
+    reply_to: str | None = None,
+    correlation_id: str | None = None,
+    expiration_ms: int | None = None,
+    version: str | None = None,
+    deadline_ms: int | None = None,
+    trace: TraceContext | None = None,
+) -> Message:
+    """A request for `plugin`. Raises ValueError for names that are none and for data that is not JSON."""
+    check_name("the name of a plugin", plugin)
+    check_name("an action", action)
+    headers: dict[str, Any] = trace_headers(trace) if trace else {}
+    if version is not None:
+        headers[Header.VERSION] = version
+    if deadline_ms is not None:
+        headers[Header.DEADLINE] = deadline_ms
+    return Message(
+        body=_request_body(action, json_bytes(data)),
+        exchange=names.requests,
+        routing_key=f"{plugin}.{action}",
+        type=REQUEST_TYPE,
+        message_id=message_id or new_message_id(),
+        correlation_id=correlation_id,
+        reply_to=reply_to,
+        expiration_ms=expiration_ms,
+        timestamp_s=int(time.time()),
+        headers=headers,
+    )
+
+
+def read_request(message: Message, plugin: str, *, max_bytes: int = DEFAULT_MAX_REQUEST_BYTES) -> Request:
+    """The request in a message from the mailbox of `plugin`. An event is read as a request for `on_message`.
+
+    Raises MalformedMessage. A request needs nothing but its body: publishers that set no type and no id are served.
+    """
+    if len(message.body) > max_bytes:
+        raise MalformedMessage(f"the message is {len(message.body):,} bytes long; at most {max_bytes:,} are allowed")
+    if message.type == EVENT_TYPE:
+        _read_envelope(message.body)
+        action, body = ON_MESSAGE, _request_body(ON_MESSAGE, message.body)
+    else:
+        action, body = _read_action(message, plugin), message.body
+    headers = message.headers
+    attempt = count_header(headers, Header.ATTEMPT, 1) + count_header(headers, DELIVERY_COUNT, 0)
+    return Request(
+        plugin,
+        action,
+        body,
+        message,
+        text_header(headers, Header.VERSION),
+        count_header(headers, Header.DEADLINE, None),
+        read_trace_context(headers),
+        attempt,
+        count_header(headers, Header.HOPS, 0),
+        text_header(headers, Header.FROM),
+    )
+
+
+def _request_body(action: str, data: bytes) -> bytes:
+    return b'{"action":"%b","data":%b}' % (action.encode(), data)
+
+
+def _read_action(message: Message, plugin: str) -> str:
+    body = parse_json(message.body)
+    if not isinstance(body, dict):
+        raise MalformedMessage(f'a request must be an object {{"action": …, "data": …}}, not {json_type(body)}')
+    action = body.get("action")
+    if not isinstance(action, str):
+        what = f"{json_type(action)}, not text" if "action" in body else "missing"
+        raise MalformedMessage(f'"action" is {what} (an event needs the message type {EVENT_TYPE!r})')
+    if not is_name(action):
+        raise MalformedMessage(f"{action[:100]!r} cannot be an action: it needs at most 63 of a-z, 0-9, '_' and '-'")
+    # Only a key of the requests exchange names an action; a message put straight into the mailbox has another key.
+    if message.routing_key.startswith(f"{plugin}.") and message.routing_key != f"{plugin}.{action}":
+        raise MalformedMessage(f'"action" is {action!r}, but the routing key is {message.routing_key!r}')
+    return action
+
+
+@dataclass(frozen=True, slots=True)
+class PluginMessage:
+    """An event (`to` is None) or a direct message, with what its headers tell."""
+
+    from_: str
+    to: str | None
+    topic: str
+    payload: Any
+    timestamp: datetime
+    message_id: str | None = None
+    trace: TraceContext | None = None
+    hops: int = 0
+
+
+class _Envelope(BaseModel):
+    """The body of an event, as plugins see it too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    from_: str = Field(alias="from")
+    to: str | None
+    topic: str
+    payload: Any
+    timestamp: AwareDatetime
+
+
+def event_message(
+    names: Names,
+    *,
+    sender: str,
+    to: str | None,
+    topic: str,
+    payload_json: bytes,
+    trace: TraceContext | None,
+    hops: int = 0,
+    causation: str | None = None,
+    message_id: str | None = None,
+) -> Message:
+    """An event on `topic` or, with `to`, a direct message into that plugin's mailbox.
+
+    `payload_json` goes in as it is: its maker vouches that it is JSON. `causation` is the id of the message whose
+    handling sent this one. Raises ValueError for a topic that is none.
+    """
+    check_topic(topic)
+    if to is not None:
+        check_name("the name of a plugin", to)
+    now = datetime.now(UTC)
+    headers: dict[str, Any] = trace_headers(trace) if trace else {}
+    headers[Header.FROM] = sender
+    headers[Header.HOPS] = hops
+    if causation is not None:
+        headers[Header.CAUSATION] = causation
+    return Message(
+        body=b'{"from":%b,"to":%b,"topic":%b,"payload":%b,"timestamp":"%bZ"}'
+        % (to_json(sender), to_json(to), to_json(topic), payload_json, now.isoformat()[:-6].encode()),
+        exchange="" if to else names.events,
+        routing_key=names.mailbox(to) if to else topic,
+        type=EVENT_TYPE,
+        message_id=message_id or new_message_id(),
+        timestamp_s=int(now.timestamp()),
+        headers=headers,
+    )
+
+
+def read_event(message: Message) -> PluginMessage:
+    """The event or direct message in `message`. Raises MalformedMessage."""
+    envelope = _read_envelope(message.body)
+    return PluginMessage(
+        envelope.from_,
+        envelope.to,
+        envelope.topic,
+        envelope.payload,
+        envelope.timestamp.astimezone(UTC),
+        message.message_id,
+        read_trace_context(message.headers),
+        count_header(message.headers, Header.HOPS, 0),
+    )
+
+
+def _read_envelope(body: bytes) -> _Envelope:
+    try:
+        return _Envelope.model_validate_json(body)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MalformedMessage(f"not an event: {where}: {first['msg']}" if where else first["msg"]) from None
+
+
+def dead_letter_message(
+    names: Names,
+    message: Message,
+    *,
+    plugin: str | None,
+    outcome: OutcomeKind,
+    error: str,
+    attempt: int,
+    worker: str,
+    version: str | None = None,
+    context: TraceContext | None = None,
+) -> Message:
+    """The whole of `message`, and why it was given up, for the dead-letter exchange.
+
+    Its `warren-*` headers tell what happened, as a result's do; what of the original they displace, and where it came
+    from and who waited for it, are in `warren-original-*`. Nobody answers a dead letter, and it does not expire.
+    """
+    headers = {name: value for name, value in message.headers.items() if name != DELIVERY_COUNT}
+    headers |= {
+        Header.OUTCOME: outcome.value,
+        Header.ERROR: sayable(error).encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
+        Header.PLUGIN: plugin,
+        Header.VERSION: version,
+        Header.ATTEMPT: attempt,
+        Header.WORKER: worker,
+        Header.ORIGINAL_EXCHANGE: message.exchange,
+        Header.ORIGINAL_KEY: message.routing_key,
+        Header.ORIGINAL_REPLY_TO: message.reply_to,
+        Header.ORIGINAL_VERSION: message.headers.get(Header.VERSION),
+    }
+    headers = {name: value for name, value in headers.items() if value is not None}
+    headers |= trace_headers(context) if context else {}
+    key = f"{routing_word(plugin)}.{outcome}"
+    return replace(message, exchange=names.dead, routing_key=key, reply_to=None, expiration_ms=None, headers=headers)

@@ -1,0 +1,101 @@
+"""What travels: the message, and how requests, results and events are written into one and read back.
+
+Pure data and pure functions; no transport is known here. The AMQP properties and `warren-*` headers are Warren's public
+contract: a publisher in any language can write them by hand (see the README, "The wire").
+
+Bodies stay bytes as long as they can. A request's body reaches the guest exactly as it was published and a guest's
+answer reaches the caller exactly as the guest wrote it; only the parts that decide something are parsed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+#: A header value as AMQP's field table can carry it and as Warren uses it.
+HeaderValue = str | int | float | bool | bytes | None
+
+NO_HEADERS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+#: RabbitMQ's pseudo-queue for replies that need no queue (https://www.rabbitmq.com/docs/direct-reply-to).
+DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
+
+JSON_TYPE: Final = "application/json"
+REQUEST_TYPE: Final = "warren.request"
+RESULT_TYPE: Final = "warren.result"
+EVENT_TYPE: Final = "warren.event"
+
+
+class Header:
+    """The names of Warren's own headers; `traceparent` and `tracestate` are W3C Trace Context's."""
+
+    TRACEPARENT: Final = "traceparent"
+    TRACESTATE: Final = "tracestate"
+    OUTCOME: Final = "warren-outcome"
+    PLUGIN: Final = "warren-plugin"
+    ACTION: Final = "warren-action"
+    VERSION: Final = "warren-version"
+    FUEL: Final = "warren-fuel"
+    MEMORY: Final = "warren-memory"
+    DURATION: Final = "warren-duration-us"
+    ATTEMPT: Final = "warren-attempt"
+    TRACE: Final = "warren-trace"
+    DEADLINE: Final = "warren-deadline"
+    FROM: Final = "warren-from"
+    HOPS: Final = "warren-hops"
+    CAUSATION: Final = "warren-causation"
+    ERROR: Final = "warren-error"
+    WORKER: Final = "warren-worker"
+    ORIGINAL_EXCHANGE: Final = "warren-original-exchange"
+    ORIGINAL_KEY: Final = "warren-original-key"
+    ORIGINAL_REPLY_TO: Final = "warren-original-reply-to"
+    ORIGINAL_VERSION: Final = "warren-original-version"
+
+
+class OutcomeKind(StrEnum):
+    """How a request ended: the value of the `warren-outcome` header and the last word of a result's routing key."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TRAP = "trap"
+    OUT_OF_FUEL = "out_of_fuel"
+    OUT_OF_MEMORY = "out_of_memory"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    OUTPUT_TOO_LARGE = "output_too_large"
+    DENIED = "denied"
+    REJECTED = "rejected"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, outgoing or delivered. All messages are persistent.
+
+    `expiration_ms` is the broker's per-message time to live; `timestamp_s` is the publisher's clock in whole seconds,
+    as AMQP has it. On a delivered message `exchange` and `routing_key` say where it came from.
+    """
+
+    body: bytes
+    exchange: str = ""
+    routing_key: str = ""
+    type: str | None = None
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    content_type: str | None = JSON_TYPE
+    expiration_ms: int | None = None
+    timestamp_s: int | None = None
+    headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
+
+
+def new_message_id() -> str:
+    """A UUIDv7 (RFC 9562): unique, and sortable by the millisecond it was made in."""
+    unix_ms = time.time_ns() // 1_000_000
+    random = int.from_bytes(uuid.uuid4().bytes) & ((1 << 74) - 1)
+    high = (unix_ms & ((1 << 48) - 1)) << 80
+    return str(uuid.UUID(int=high | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)))

@@ -1,0 +1,83 @@
+"""The one contract between Warren and a broker, which every transport keeps: `memory://` and `amqp(s)://`.
+
+`tests/conformance` is this page as a test suite; a transport is finished when it passes. Rejected: a port per role
+(publisher, consumer, admin), since each real transport is all three and every caller wants at least two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from .messages import Message
+from .topology import Topology
+
+
+class Delivery(Protocol):
+    """One message handed to a consumer, to be settled exactly once, by whoever received it.
+
+    A second settlement, or one after the connection was lost (the broker has then taken the message back), raises
+    `DeliveryLost` and does nothing: the transport never sends a settlement that could close a channel.
+    """
+
+    @property
+    def message(self) -> Message: ...
+
+    @property
+    def redelivered(self) -> bool:
+        """True: it may have been seen before. False: it has not."""
+        ...
+
+    async def ack(self) -> None:
+        """It is done; the broker may forget it."""
+        ...
+
+    async def reject(self) -> None:
+        """It is refused; the broker dead-letters it (or drops it where the queue has no dead-letter exchange)."""
+        ...
+
+    async def requeue(self) -> None:
+        """It goes back to its queue, for another consumer or for later; it will be `redelivered`."""
+        ...
+
+
+class Consumer(Protocol):
+    """A running subscription to one queue. It survives reconnection: deliveries go on when the broker is back."""
+
+    async def cancel(self) -> None:
+        """Stop deliveries. What was delivered and is not settled stays with its receiver. Idempotent."""
+        ...
+
+
+class Transport(Protocol):
+    """A connection to one broker. Every method may be called concurrently from one event loop.
+
+    Whoever opened a transport closes it. After `close` every method raises `TransportClosed`. While the broker is
+    away the methods wait for it, within their time limits, rather than fail at once.
+    """
+
+    async def declare(self, topology: Topology) -> None:
+        """Make what is missing; idempotent. Raises `TopologyConflict` when something stands there differently."""
+        ...
+
+    async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
+        """Publish and return once the broker has confirmed that the message is safe in every queue it was routed to.
+
+        Raises `Unroutable` when `mandatory` and no queue took it, `PublishRefused` when the broker refused it (a
+        full queue), `PublishTimeout` when no word came in time (it may or may not be there: publish again with the
+        same `message_id`), `TransportClosed`. Concurrent publishes are pipelined: none waits for another's confirm.
+        """
+        ...
+
+    async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> Consumer:
+        """Have each message of `queue` handed to `on_delivery`, at most `prefetch` of them unsettled at a time.
+
+        `on_delivery` runs on the event loop, must not block, and must not raise. `queue` may be `DIRECT_REPLY_TO`:
+        then the replies to messages this transport published with `reply_to=DIRECT_REPLY_TO` arrive, already settled.
+        Raises `QueueNotFound`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Cancel consumers, let publishes in flight finish or time out, and disconnect. Idempotent."""
+        ...

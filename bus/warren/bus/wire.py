@@ -1,0 +1,99 @@
+"""What every envelope is made of: JSON bodies, typed headers, names that fit a routing key.
+
+Bodies are JSON (RFC 8259, UTF-8, no NaN). Reading refuses lone surrogates, nesting deeper than 200 and integers of
+more than 4,300 digits; of a key that comes twice the last one counts; a number too large for a float is infinite.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic_core import from_json, to_json
+
+from .errors import MalformedMessage
+
+#: What stands in a routing key for a plugin or an action that the message does not tell.
+UNKNOWN: Final = "unknown"
+
+_Default = TypeVar("_Default", int, None)
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+def is_name(name: str) -> bool:
+    """True if `name` can name a plugin or an action: one word of a routing key, and portable."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises ValueError unless `name` can name a plugin or an action."""
+    if not is_name(name):
+        raise ValueError(
+            f"{name!r} cannot be {what}: it must begin with a-z and have at most 63 of a-z, 0-9, '_' and '-'"
+        )
+
+
+def json_bytes(data: Any) -> bytes:
+    """`data` as JSON. Raises ValueError for what JSON cannot say: NaN, infinities, unknown types, lone surrogates."""
+    body = to_json(data)
+    if b"NaN" in body or b"Infinity" in body:  # inside text, most likely: the parser knows
+        try:
+            from_json(body, allow_inf_nan=False)
+        except ValueError:
+            raise ValueError("NaN and infinities cannot be said in JSON") from None
+    return body
+
+
+def parse_json(body: bytes) -> Any:
+    """Raises MalformedMessage, with the parser's words."""
+    try:
+        return from_json(body, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as invalid:
+        raise MalformedMessage(f"the body is not JSON: {invalid}") from None
+
+
+def json_type(value: Any) -> str:
+    """What kind of JSON `value` is, for a sentence."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def text_header(headers: Mapping[str, Any], name: str) -> str | None:
+    """A header that is text where it is there. Raises MalformedMessage."""
+    value = headers.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise MalformedMessage(f"the header {name!r} must be text, not {type(value).__name__}")
+
+
+def count_header(headers: Mapping[str, Any], name: str, default: _Default) -> int | _Default:
+    """A header that is a whole number, not negative, where it is there. Raises MalformedMessage."""
+    value = headers.get(name)
+    if value is None:
+        return default
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise MalformedMessage(f"the header {name!r} must be a whole number, not {value!r:.100}")
+
+
+def routing_word(name: str | None) -> str:
+    """`name`, or `unknown` where it is none."""
+    return name if name is not None and is_name(name) else UNKNOWN
+
+
+def sayable(sentence: str) -> str:
+    """Without the lone surrogates that a sentence made of broken bytes can have."""
+    return sentence.encode(errors="replace").decode()

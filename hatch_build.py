@@ -1,0 +1,31 @@
+"""Packs what `warren demo` runs and reads into the wheel: the built sample plugins, and the project's own documents.
+
+An editable install finds both in the checkout, and copies of them in its site-packages would only grow stale; that is
+why this is a hook and not hatchling's `force-include`, which does the same to either.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class DemoHook(BuildHookInterface[BuilderConfig]):
+    """hatchling finds the one hook in this file by its base class."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Say which files go where; hatchling fails the build when one of them is missing."""
+        if version == "editable":
+            return
+        packed = {str(path): f"warren/plugins/samples/{path.name}" for path in samples(Path(self.root))}
+        packed |= {name: f"warren/workers/documents/{name}" for name in ("CHANGELOG.md", "README.md")}
+        build_data["force_include"].update(packed)
+
+
+def samples(root: Path) -> list[Path]:
+    """Manifest and module of each sample plugin, which both bear their folder's name."""
+    folders = sorted(path for path in (root / "plugins" / "examples").iterdir() if path.is_dir())
+    return [folder / f"{folder.name}{suffix}" for folder in folders for suffix in (".toml", ".wasm")]

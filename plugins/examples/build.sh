@@ -1,0 +1,80 @@
+#!/bin/sh
+# Build the plugin whose sources are in FOLDER: build.sh FOLDER [OUT]. The module goes to OUT, or beside its sources.
+# The language is told by what is there. A missing tool is exit 69 (EX_UNAVAILABLE), with what to install.
+set -eu
+
+missing() {
+    echo "$1" >&2
+    exit 69
+}
+
+# The first Rust that can build for WebAssembly: the one on PATH may lack the target where Debian's has it.
+find_rust() {
+    for rustc in "$(command -v rustc || true)" /usr/bin/rustc; do
+        cargo=$(dirname "$rustc")/cargo
+        if [ -x "$cargo" ] && [ -d "$("$rustc" --print target-libdir --target "$1" 2>/dev/null)" ]; then
+            return
+        fi
+    done
+    missing "Rust for $1 is missing. Install it with: rustup target add $1
+or on Debian: apt-get install --no-install-recommends rustc cargo libstd-rust-dev-wasm32 lld-14 \
+librust-serde-dev librust-serde-derive-dev librust-serde-json-dev"
+}
+
+build_rust() {
+    target=wasm32-unknown-unknown
+    find_rust $target
+    name=$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml)
+    # Hidden, so that the modules in it are not taken for plugins.
+    build=${CARGO_TARGET_DIR:-$folder/.build}
+    set -- --release --target $target
+    # Debian's Rust brings its crates along; any other fetches them from crates.io.
+    crates=/usr/share/cargo/registry
+    if [ "$rustc" = /usr/bin/rustc ] && [ -d $crates ]; then
+        set -- "$@" --offline \
+            --config 'source.crates-io.replace-with="debian"' --config "source.debian.directory='$crates'"
+    fi
+    # The stack would be 1 MiB of every instance; what recurses is the JSON reader, 128 deep at most. Paths of the
+    # machine that builds are kept out of the panic messages.
+    RUSTC=$rustc CARGO_TARGET_DIR=$build \
+        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$folder=. \
+--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
+        "$cargo" build --quiet "$@"
+    cp "$build/$target/release/$name.wasm" "$out/$name.wasm"
+}
+
+# Zig carries clang, a linker and a C library for WebAssembly; it comes as a binary or as a Python package.
+build_c() {
+    name=$(basename "$folder")
+    python=${PYTHON:-python3}
+    if command -v zig >/dev/null; then
+        set -- zig
+    elif "$python" -m ziglang version >/dev/null 2>&1; then
+        set -- "$python" -m ziglang
+    else
+        missing "Zig is missing. Install it with: pip install ziglang (PYTHON names that Python), or from ziglang.org"
+    fi
+    # A reactor is a library: it has no main. Zig's stack would be 16 MiB of every instance.
+    "$@" cc -target wasm32-wasi -mexec-model=reactor -std=c11 -O2 -s -Wall -Wextra -Werror \
+        -Wl,-z,stack-size=65536 -o "$out/$name.wasm" ./*.c
+}
+
+build_assemblyscript() {
+    name=$(basename "$folder")
+    PATH="$folder/node_modules/.bin:$PATH"
+    command -v asc >/dev/null || missing "AssemblyScript is missing. Install it with: npm install --prefix $folder"
+    # The runtime that never frees fits an instance that serves one request; `abort` becomes the plugin's own, so that
+    # nothing is imported but the host's two functions.
+    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime stub --use abort=assembly/host/fail
+}
+
+folder=$(cd "${1:?which folder? build.sh FOLDER [OUT]}" && pwd)
+out=$(cd "${2:-$folder}" && pwd)
+cd "$folder"
+if [ -f Cargo.toml ]; then
+    build_rust
+elif [ -d assembly ]; then
+    build_assemblyscript
+else
+    build_c
+fi

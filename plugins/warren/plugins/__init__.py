@@ -1,0 +1,31 @@
+"""Running untrusted WebAssembly: plugins are loaded from disk, checked, and run in a brand-new sandbox per request.
+
+Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, and the manager that
+holds what is loaded. `PluginManager` is the way in; `Plugin.run` takes a request's bytes and gives an `Outcome`, which
+is data: messages and answers are published by somebody else. This package knows no broker, and imports of Warren
+`warren.manifests` alone. `wasmtime` is used nowhere else.
+"""
+
+from .errors import HostFunctionError, LoadFailed, ModuleRefused, PluginError, PluginNotFound
+from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from .manager import PluginManager
+from .outcome import GuestMessage, HostCall, LogLine, Outcome
+from .plugin import Plugin, PluginInfo
+
+__all__ = [
+    "STANDARD_FUNCTIONS",
+    "GuestMessage",
+    "HostCall",
+    "HostFunction",
+    "HostFunctionError",
+    "HostSession",
+    "LoadFailed",
+    "LogLine",
+    "ModuleRefused",
+    "Outcome",
+    "Plugin",
+    "PluginError",
+    "PluginInfo",
+    "PluginManager",
+    "PluginNotFound",
+]

@@ -1,0 +1,160 @@
+"""The raw wasmtime bindings: the one file that reaches past wasmtime-py's public API.
+
+Checked against wasmtime-py 50.0.1; another version is refused at import, because what is used here is not covered by
+any promise of stability: the struct layouts of `wasmtime._bindings`, `_from_ptr`, and the C functions below. What the
+public API lacks is asynchronous calls (a guest polled slice by slice, suspended in a host function) and cheap ones.
+
+Two views of one library. Functions that can run guest code go through `CDLL`, which releases the GIL; the others go
+through `PyDLL`, which does not and so costs a third. Pointers travel as plain integers: no ctypes object is made per call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+from collections.abc import Callable
+from ctypes import POINTER, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from dataclasses import dataclass
+from typing import Any, Final
+
+import wasmtime
+from wasmtime import _bindings as native
+
+CHECKED_VERSIONS: Final = ("50.0.1",)
+
+_installed = importlib.metadata.version("wasmtime")
+if _installed not in CHECKED_VERSIONS:
+    message = (
+        f"wasmtime {_installed} is installed, but this Warren was checked against {', '.join(CHECKED_VERSIONS)} only; "
+        f"install it with: pip install 'wasmtime=={CHECKED_VERSIONS[-1]}'"
+    )
+    raise ImportError(message)
+
+_running = ctypes.CDLL(native.dll._name)
+_holding = ctypes.PyDLL(native.dll._name)
+
+
+def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    function = getattr(library, name)
+    function.restype = result
+    function.argtypes = list(arguments)
+    return function  # type: ignore[no-any-return]
+
+
+# Calls that may run guest code, or give back large memories.
+future_poll = _function(_running, "wasmtime_call_future_poll", c_bool, c_void_p)
+future_delete = _function(_running, "wasmtime_call_future_delete", None, c_void_p)
+store_delete = _function(_running, "wasmtime_store_delete", None, c_void_p)
+
+# Calls that only prepare or look.
+store_new = _function(_holding, "wasmtime_store_new", c_void_p, c_void_p, c_void_p, c_void_p)
+store_context = _function(_holding, "wasmtime_store_context", c_void_p, c_void_p)
+store_limiter = _function(_holding, "wasmtime_store_limiter", None, c_void_p, *[c_int64] * 5)
+context_data = _function(_holding, "wasmtime_context_get_data", c_void_p, c_void_p)
+set_fuel = _function(_holding, "wasmtime_context_set_fuel", c_void_p, c_void_p, c_uint64)
+get_fuel = _function(_holding, "wasmtime_context_get_fuel", c_void_p, c_void_p, c_void_p)
+set_yield_interval = _function(
+    _holding, "wasmtime_context_fuel_async_yield_interval", c_void_p, c_void_p, c_uint64
+)
+instantiate_async = _function(
+    _holding, "wasmtime_instance_pre_instantiate_async", c_void_p, *[c_void_p] * 5
+)
+call_async = _function(
+    _holding, "wasmtime_func_call_async", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t,
+    c_void_p, c_void_p,
+)  # fmt: skip
+instance_export = _function(
+    _holding, "wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p
+)
+caller_context = _function(_holding, "wasmtime_caller_context", c_void_p, c_void_p)
+caller_export = _function(_holding, "wasmtime_caller_export_get", c_bool, c_void_p, c_char_p, c_size_t, c_void_p)
+memory_data = _function(_holding, "wasmtime_memory_data", c_void_p, c_void_p, c_void_p)
+memory_size = _function(_holding, "wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
+global_get = _function(_holding, "wasmtime_global_get", None, c_void_p, c_void_p, c_void_p)
+trap_new = _function(_holding, "wasmtime_trap_new", c_void_p, c_char_p, c_size_t)
+_trap_code = _function(_holding, "wasmtime_trap_code", c_bool, c_void_p, c_void_p)
+
+#: `wasmtime_extern_t` is a kind and, eight bytes on, the item: a func, a memory or a global.
+EXTERN_ITEM: Final = 8
+
+
+class Slots(ctypes.Structure):
+    """Everything wasmtime reads from or writes to during one run, in one allocation; zeroed, so every value is an i32.
+
+    The `inner_` ones serve the call of the guest's `allocate` that the host makes in the middle of a host call, while
+    the outer call is suspended in it.
+    """
+
+    _fields_ = (
+        ("instance", native.wasmtime_instance_t),
+        ("memory", native.wasmtime_extern_t),
+        ("function", native.wasmtime_extern_t),
+        ("arguments", native.wasmtime_val_t * 2),
+        ("result", native.wasmtime_val_t),
+        ("trap", c_void_p),
+        ("error", c_void_p),
+        ("inner_function", native.wasmtime_extern_t),
+        ("inner_argument", native.wasmtime_val_t),
+        ("inner_result", native.wasmtime_val_t),
+        ("inner_trap", c_void_p),
+        ("inner_error", c_void_p),
+        ("fuel", c_uint64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How wasmtime ended a call: `code` is the trap's, or None when it was no trap; `frames` innermost first."""
+
+    code: wasmtime.TrapCode | None
+    message: str
+    frames: tuple[str, ...]
+
+
+def take_trap(pointer: int) -> Failure:
+    """Read and free a `wasm_trap_t`."""
+    code = c_int()
+    has_code = _trap_code(pointer, ctypes.addressof(code))
+    trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(native.wasm_trap_t)))
+    frames = tuple(
+        f"{frame.func_name or f'function {frame.func_index}'} at 0x{frame.module_offset:x}" for frame in trap.frames
+    )
+    return Failure(wasmtime.TrapCode(code.value) if has_code else None, trap.message, frames)
+
+
+def take_error(pointer: int) -> Failure:
+    """Read and free a `wasmtime_error_t`."""
+    error = wasmtime.WasmtimeError._from_ptr(ctypes.cast(pointer, POINTER(native.wasmtime_error_t)))
+    return Failure(None, str(error), ())
+
+
+#: Kept alive for ever: wasmtime holds their addresses.
+_callbacks: list[Any] = []
+
+
+def define_function(
+    linker: wasmtime.Linker, module: str, name: str, signature: wasmtime.FuncType, callback: Any, *, suspends: bool
+) -> None:
+    """Define an import. `callback` is a ctypes callback of the matching kind; it must never raise."""
+    define = native.wasmtime_linker_define_async_func if suspends else native.wasmtime_linker_define_func
+    _callbacks.append(callback)
+    module_name, function_name = module.encode(), name.encode()
+    no_finalizer = ctypes.cast(None, ctypes.CFUNCTYPE(None, c_void_p))
+    error = define(
+        linker.ptr(),
+        ctypes.create_string_buffer(module_name),
+        len(module_name),
+        ctypes.create_string_buffer(function_name),
+        len(function_name),
+        signature.ptr(),
+        callback,
+        None,
+        no_finalizer,
+    )
+    if error:
+        raise wasmtime.WasmtimeError._from_ptr(error)
+
+
+def address(pointer: Any) -> int:
+    """The address that a ctypes pointer holds."""
+    return ctypes.cast(pointer, c_void_p).value or 0

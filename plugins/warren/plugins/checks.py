@@ -1,0 +1,78 @@
+"""Everything a plugin can be refused for without running it. Loading begins here, and `warren check` is just this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic_core import to_json
+
+from warren.manifests import Grant, GrantRefused, Manifest, Policy, grant, runtime_version
+
+from .actions import Actions
+from .errors import LoadFailed, ModuleRefused
+from .files import PluginFiles
+from .growth import with_growth_witness
+from .host_imports import IMPORTS
+from .module import CoreAbi, check_core_abi, read_module
+
+PAGE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPlugin:
+    """A plugin that may be compiled; `wasm` is its module as it is going to be compiled."""
+
+    manifest: Manifest
+    grant: Grant
+    actions: Actions
+    abi: CoreAbi
+    wasm: bytes
+
+
+def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
+    """Raises `ManifestError` or `LoadFailed`; both name the file."""
+    manifest = files.read_manifest()
+    source = str(files.manifest)
+    try:
+        granted = grant(manifest, policy, runtime_version())
+    except GrantRefused as error:
+        raise LoadFailed(source, str(error)) from error
+    if manifest.runtime.abi not in (None, "core"):
+        raise LoadFailed(source, f"[runtime] abi = {manifest.runtime.abi!r} is not supported yet; only 'core' is")
+    if manifest.runtime.snapshot:
+        raise LoadFailed(source, "[runtime] snapshot is not supported yet")
+    actions = Actions(manifest, source)
+    try:
+        abi, wasm = check_module(files.read_module(), granted.limits.memory_bytes)
+    except ModuleRefused as error:
+        raise LoadFailed(str(files.wasm), error.reason) from error
+    return CheckedPlugin(manifest, granted, actions, abi, wasm)
+
+
+def check_module(data: bytes, memory_bytes: int) -> tuple[CoreAbi, bytes]:
+    """What ABI the module has, and the module with its growth witnessed. Raises `ModuleRefused`."""
+    module = read_module(data)
+    abi = check_core_abi(module, IMPORTS)
+    if module.memory is not None and module.memory.min_pages * PAGE_BYTES > memory_bytes:
+        needed = module.memory.min_pages * PAGE_BYTES
+        raise ModuleRefused(f"starts with {needed:,} bytes of memory; its limit is {memory_bytes:,}")
+    return abi, with_growth_witness(data)
+
+
+def plugin_config(manifest: Manifest, granted: Grant) -> bytes:
+    """The JSON that `initialize` is given: settings, resources, capabilities and environment."""
+    limits = granted.limits
+    return to_json(
+        {
+            "settings": dict(manifest.settings),
+            "resources": {
+                "memory_bytes": limits.memory_bytes,
+                "max_fuel": limits.max_fuel,
+                "execution_timeout_seconds": limits.timeout_s,
+                "max_open_files": limits.max_open_files,
+                "max_network_connections": limits.max_network_connections,
+            },
+            "capabilities": sorted(granted.capabilities),
+            "environment": {},
+        }
+    )

@@ -1,0 +1,307 @@
+"""A guest: a brand-new instance in a store of its own, run as a coroutine on the event loop.
+
+A call into the guest is a wasmtime future. Polling it runs the guest for one slice of fuel; between slices the event
+loop serves everything else and the deadline is checked. A host function that waits suspends its guest, not the loop.
+A guest that is past its deadline, cancelled or in breach is simply not polled again: its future is deleted, which
+unwinds it, and its store with it. Nothing is shared between guests, so nothing can outlive one.
+
+Rejected: threads with epoch interruption (a guest call beside a busy Python thread waits for the GIL's switch
+interval, 5 ms, measured), and reusing instances (faster through the public API, but state would leak).
+
+No wasmtime call is made here on a guest's word alone: each pointer and length is checked against the memory's size
+at that moment, because memory can move and grow between any two calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import itertools
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import wasmtime
+
+from . import bindings
+from .bindings import EXTERN_ITEM, Slots
+from .errors import GuestFault
+from .growth import WITNESS_EXPORT
+
+#: Fuel between two looks at the clock. Plain code burns up to 1.5 ns a unit, so a slice is at most some 15 ms, and 1 to
+#: 2 ms for real guests; slices of this size cost 2 to 6 %.
+SLICE_FUEL: Final = 1_000_000
+
+#: Table elements a guest may have; a funcref is 8 bytes.
+MAX_TABLE_ELEMENTS: Final = 100_000
+MAX_TABLES: Final = 8
+
+PAGE_BYTES: Final = 65_536
+
+_MEMORY: Final = Slots.memory.offset + EXTERN_ITEM
+_FUNCTION: Final = Slots.function.offset + EXTERN_ITEM
+_INNER_FUNCTION: Final = Slots.inner_function.offset + EXTERN_ITEM
+
+#: Traps that get a sentence of their own; the others keep wasmtime's words.
+_TRAPS: Final = {
+    wasmtime.TrapCode.STACK_OVERFLOW: "the guest overflowed its call stack",
+    wasmtime.TrapCode.UNREACHABLE: "the guest aborted (unreachable)",
+    wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS: "the guest accessed memory out of bounds",
+    wasmtime.TrapCode.INTEGER_DIVISION_BY_ZERO: "the guest divided by zero",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled module with its imports resolved: what guests are instances of. The addresses are wasmtime's."""
+
+    engine: wasmtime.Engine
+    prepared: wasmtime.InstancePre
+    engine_address: int
+    prepared_address: int
+
+
+class Host(Protocol):
+    """What a guest's imports mean. Both may raise `GuestFault` to end the run, and must raise nothing else."""
+
+    def log(self, level: int, text: bytes) -> None: ...
+
+    def call(self, name: bytes, arguments: bytes) -> bytes | Coroutine[Any, Any, bytes]:
+        """The answer for the guest, at once or after waiting."""
+        ...
+
+
+#: Guests by the number that their store carries: how a callback from wasmtime finds whom it is about.
+guests: Final[dict[int, Guest]] = {}
+_numbers = itertools.count(1)
+
+
+class Guest:
+    """One instance and its store. `close` must be called, on every path; nothing else may be called after it."""
+
+    def __init__(self, program: Program, host: Host, *, fuel: int, memory_bytes: int, timeout_s: float) -> None:
+        """`timeout_s` counts from here, over everything the guest does and waits for."""
+        self.host = host
+        self.fault: GuestFault | None = None
+        self.host_call: HostCallInFlight | None = None
+        self._fuel = fuel
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._program = program
+        self.number = next(_numbers)
+        self.slots = Slots()
+        self._base = ctypes.addressof(self.slots)
+        self._store = bindings.store_new(program.engine_address, self.number, None)
+        self.context: int = bindings.store_context(self._store)
+        bindings.set_fuel(self.context, fuel)
+        bindings.set_yield_interval(self.context, SLICE_FUEL)
+        bindings.store_limiter(self._store, memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1)
+        self._has_memory = False
+        guests[self.number] = self
+
+    def close(self) -> None:
+        del guests[self.number]
+        bindings.store_delete(self._store)
+
+    async def instantiate(self) -> None:
+        """Make the instance; a `start` function runs here, under the same limits as everything else."""
+        base = self._base
+        await self._finish(
+            bindings.instantiate_async(
+                self._program.prepared_address,
+                self.context,
+                base + Slots.instance.offset,
+                base + Slots.trap.offset,
+                base + Slots.error.offset,
+            )
+        )
+        self._has_memory = bindings.instance_export(
+            self.context, base + Slots.instance.offset, b"memory", 6, base + Slots.memory.offset
+        )
+
+    async def call(self, export: bytes, *arguments: int, results: int = 1) -> int:
+        """Call an exported function with i32 arguments; its result as 64 bits, of which an i32 is the lower half.
+
+        The module's check has made sure that the export exists and has just this signature.
+        """
+        slots, base = self.slots, self._base
+        bindings.instance_export(
+            self.context, base + Slots.instance.offset, export, len(export), base + Slots.function.offset
+        )
+        for slot, value in zip(slots.arguments, arguments, strict=False):
+            slot.of.i32 = value
+        await self._finish(
+            bindings.call_async(
+                self.context,
+                base + _FUNCTION,
+                base + Slots.arguments.offset,
+                len(arguments),
+                base + Slots.result.offset,
+                results,
+                base + Slots.trap.offset,
+                base + Slots.error.offset,
+            )
+        )
+        return int(slots.result.of.i64) & 0xFFFF_FFFF_FFFF_FFFF
+
+    async def _finish(self, future: int) -> None:
+        """Poll a call to its end, between the event loop's other work."""
+        try:
+            while not bindings.future_poll(future):
+                await self._pause()
+        finally:
+            # The inner call's fiber stands on the outer one's: it goes first.
+            if self.host_call is not None:
+                self.host_call.drop()
+                self.host_call = None
+            bindings.future_delete(future)
+        if self.slots.trap or self.slots.error:
+            raise self.fault or self._failure(self._take_failure("trap", "error"))
+
+    async def _pause(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        remaining_s = self._deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise GuestFault("deadline_exceeded", f"the run took longer than its limit of {self._timeout_s:g} s")
+        if self.host_call is None:
+            await asyncio.sleep(0)
+        else:
+            await self.host_call.wait(remaining_s)
+
+    def _take_failure(self, trap: str, error: str) -> bindings.Failure:
+        trap_address, error_address = getattr(self.slots, trap), getattr(self.slots, error)
+        setattr(self.slots, trap, None)
+        setattr(self.slots, error, None)
+        return bindings.take_trap(trap_address) if trap_address else bindings.take_error(error_address)
+
+    def _failure(self, failure: bindings.Failure) -> GuestFault:
+        if failure.code is None:
+            return GuestFault("unavailable", f"the sandbox could not run the guest: {failure.message}")
+        if refused_bytes := self._refused_bytes():
+            reason = f"the guest was refused {refused_bytes:,} more bytes of memory than its limit allows, and gave up"
+            return GuestFault("out_of_memory", reason, failure.frames)
+        if failure.code is wasmtime.TrapCode.OUT_OF_FUEL:
+            return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", failure.frames)
+        reason = _TRAPS.get(failure.code, failure.message)
+        return GuestFault("trap", reason, failure.frames)
+
+    def _refused_bytes(self) -> int:
+        """The largest growth of memory that the limit refused this guest (see `growth`), in bytes."""
+        slots, base = self.slots, self._base
+        witness = WITNESS_EXPORT.encode()
+        if not self._has_memory or not bindings.instance_export(
+            self.context, base + Slots.instance.offset, witness, len(witness), base + Slots.function.offset
+        ):
+            return 0
+        bindings.global_get(self.context, base + _FUNCTION, base + Slots.result.offset)
+        return (slots.result.of.i32 & 0xFFFF_FFFF) * PAGE_BYTES
+
+    @property
+    def fuel_used(self) -> int:
+        bindings.get_fuel(self.context, self._base + Slots.fuel.offset)
+        return self._fuel - int(self.slots.fuel)
+
+    def charge(self, fuel: int) -> None:
+        """Take fuel for work that the host does; what is not there is not taken, and the guest stops at its next step."""
+        bindings.get_fuel(self.context, self._base + Slots.fuel.offset)
+        bindings.set_fuel(self.context, max(0, int(self.slots.fuel) - fuel))
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory's size now, which is its peak: a linear memory never shrinks."""
+        return bindings.memory_size(self.context, self._base + _MEMORY) if self._has_memory else 0
+
+    def read(self, pointer: int, length: int) -> bytes:
+        """Copy out of the guest's memory. Raises `GuestFault` when the range is not in it."""
+        self._check_range(pointer, length)
+        return ctypes.string_at(bindings.memory_data(self.context, self._base + _MEMORY) + pointer, length)
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """Copy into the guest's memory. Raises `GuestFault` when the range is not in it."""
+        self._check_range(pointer, len(data))
+        ctypes.memmove(bindings.memory_data(self.context, self._base + _MEMORY) + pointer, data, len(data))
+
+    def _check_range(self, pointer: int, length: int) -> None:
+        if pointer + length > self.memory_bytes:
+            reason = f"the guest gave a range outside its memory: {length:,} bytes at {pointer:,} of {self.memory_bytes:,}"
+            raise GuestFault("trap", reason)
+
+    def enter_host_call(self, caller: Any) -> None:
+        """Take from the caller what a host call needs: during a `start` function there is no instance yet to ask."""
+        if not self._has_memory:
+            self._has_memory = bindings.caller_export(caller, b"memory", 6, self._base + Slots.memory.offset)
+        bindings.caller_export(caller, b"allocate", 8, self._base + Slots.inner_function.offset)
+
+    def begin_allocate(self, size: int) -> int:
+        """Call the guest's `allocate` from within its host call; gives the future."""
+        base = self._base
+        self.slots.inner_argument.of.i32 = size
+        return int(
+            bindings.call_async(
+                self.context,
+                base + _INNER_FUNCTION,
+                base + Slots.inner_argument.offset,
+                1,
+                base + Slots.inner_result.offset,
+                1,
+                base + Slots.inner_trap.offset,
+                base + Slots.inner_error.offset,
+            )
+        )
+
+    def end_allocate(self) -> int:
+        """The pointer that `allocate` gave. Raises `GuestFault` when it trapped."""
+        if self.slots.inner_trap or self.slots.inner_error:
+            raise self._failure(self._take_failure("inner_trap", "inner_error"))
+        return int(self.slots.inner_result.of.i32) & 0xFFFF_FFFF
+
+
+class HostCallInFlight:
+    """One host call: from its answer being awaited to the answer lying in the guest's memory.
+
+    wasmtime asks `step` each time the guest is polled. A step that fails never becomes ready: it leaves its fault on
+    the guest, whose run then ends; a callback has no way to raise.
+    """
+
+    def __init__(self, guest: Guest, answer: bytes | Coroutine[Any, Any, bytes], result: Any) -> None:
+        self._guest = guest
+        self._result = result
+        self._answer = answer if isinstance(answer, bytes) else None
+        self._task = None if isinstance(answer, bytes) else asyncio.ensure_future(answer)
+        self._allocation = 0
+
+    def step(self) -> bool:
+        """Advance; True once the guest may go on."""
+        if self._answer is None:
+            if self._task is None or not self._task.done():
+                return False
+            self._answer = self._task.result()
+        guest = self._guest
+        if not self._allocation:
+            self._allocation = guest.begin_allocate(len(self._answer))
+        if not bindings.future_poll(self._allocation):
+            return False
+        bindings.future_delete(self._allocation)
+        self._allocation = 0
+        pointer = guest.end_allocate()
+        guest.write(pointer, self._answer)
+        self._result.of.i64 = pointer << 32 | len(self._answer)
+        guest.host_call = None
+        return True
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for the host function, or give the event loop a turn while the guest allocates."""
+        if self._task is None or self._task.done():
+            await asyncio.sleep(0)
+        else:
+            await asyncio.wait((self._task,), timeout=timeout_s)
+
+    def drop(self) -> None:
+        """Forget the call: the run has ended without it."""
+        if self._allocation:
+            bindings.future_delete(self._allocation)
+            self._allocation = 0
+        if self._task is not None and not self._task.cancel() and not self._task.cancelled():
+            self._task.exception()  # retrieved, so that asyncio does not complain of it

@@ -1,0 +1,159 @@
+"""The host's side of one run: what its imports did, and the functions that `host_call` reaches by name.
+
+Host functions take and give JSON values. What they do that others would see (messages) is not done here but recorded,
+and becomes part of the run's outcome: a run that does not end well has had no effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydantic_core import from_json, to_json
+
+from warren.manifests import Grant, is_plugin_name, is_topic
+
+from .errors import GuestFault, HostFunctionError
+from .outcome import GuestMessage, HostCall, LogLevel, LogLine
+
+_log = logging.getLogger(__name__)
+
+LEVELS: Final[tuple[LogLevel, ...]] = ("trace", "debug", "info", "warn", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much one run may hand to the host. Beyond `log_*` lines are dropped and counted; beyond the rest it ends."""
+
+    answer_bytes: int = 1 << 20
+    log_lines: int = 1_000
+    log_bytes: int = 64 << 10
+    messages: int = 1_000
+    message_bytes: int = 1 << 20
+
+
+#: What a host function may raise without ending anybody's run but its own: asyncio would let the last two tear down
+#: the event loop, and every guest with it.
+_FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt)
+
+#: Host calls of a run that its outcome lists one by one; the others are only counted in its fuel.
+RECORDED_HOST_CALLS: Final = 64
+
+
+class HostSession:
+    """What the host knows and records of one run; see `Host` in `guest`, whose two methods these are."""
+
+    def __init__(self, grant: Grant, functions: Mapping[str, HostFunction], caps: Caps) -> None:
+        self.grant = grant
+        self.logs: list[LogLine] = []
+        self.messages: list[GuestMessage] = []
+        self.host_calls: list[HostCall] = []
+        self._functions = functions
+        self._caps = caps
+        self._log_bytes_left = caps.log_bytes
+        self._message_bytes_left = caps.message_bytes
+        self._dropped_lines = 0
+
+    def log(self, level: int, text: bytes) -> None:
+        """Keep a line, up to the caps; unknown levels count as the nearest known one."""
+        self._log_bytes_left -= len(text)
+        if self._log_bytes_left < 0 or len(self.logs) >= self._caps.log_lines:
+            self._dropped_lines += 1
+            return
+        name = LEVELS[min(max(level, 0), len(LEVELS) - 1)]
+        self.logs.append(LogLine(name, text.decode(errors="replace"), time.time_ns()))
+
+    def finished_logs(self) -> tuple[LogLine, ...]:
+        """All lines kept, and a last one that says how many were not."""
+        if not self._dropped_lines:
+            return tuple(self.logs)
+        last = LogLine("warn", f"{self._dropped_lines:,} more lines were dropped: too much was logged", time.time_ns())
+        return (*self.logs, last)
+
+    def send(self, message: GuestMessage) -> None:
+        """Keep a message until the run has ended well. Raises `GuestFault` when it may not be, or there are too many."""
+        if not self.grant.may_publish(message.topic):
+            raise GuestFault(
+                "denied", f"the plugin may not publish on {message.topic!r}: no pattern in its [bus] publish"
+            )
+        self._message_bytes_left -= len(message.payload)
+        if self._message_bytes_left < 0 or len(self.messages) >= self._caps.messages:
+            limits = f"{self._caps.messages:,} messages or {self._caps.message_bytes:,} bytes of them"
+            raise GuestFault("output_too_large", f"the guest sent more than {limits} in one run")
+        self.messages.append(message)
+
+    def call(self, name: bytes, arguments: bytes) -> bytes | Coroutine[Any, Any, bytes]:
+        """Run the host function of that name; its answer as the guest reads it, at once or after waiting."""
+        start_ns, began_ns = time.time_ns(), time.monotonic_ns()
+        text = name.decode(errors="replace")
+        try:
+            answer = self._invoke(text, arguments)
+        except _FAILURES as error:
+            return self._answer_error(text, start_ns, began_ns, error)
+        if isinstance(answer, Awaitable):
+            return self._awaited(text, start_ns, began_ns, answer)
+        return self._answer(text, start_ns, began_ns, answer)
+
+    def _invoke(self, name: str, arguments: bytes) -> Any:
+        function = self._functions.get(name)
+        if function is None:
+            raise HostFunctionError("unknown_function", f"there is no host function {name!r}")
+        try:
+            value = from_json(arguments, allow_inf_nan=False) if arguments else None
+        except ValueError as error:
+            raise HostFunctionError("invalid_arguments", f"the arguments are not JSON: {error}") from None
+        return function(self, value)
+
+    async def _awaited(self, name: str, start_ns: int, began_ns: int, answer: Awaitable[Any]) -> bytes:
+        try:
+            value = await answer
+        except _FAILURES as error:
+            return self._answer_error(name, start_ns, began_ns, error)
+        return self._answer(name, start_ns, began_ns, value)
+
+    def _answer(self, name: str, start_ns: int, began_ns: int, value: Any) -> bytes:
+        self._record(name, start_ns, began_ns, None)
+        return to_json({"ok": value})
+
+    def _answer_error(self, name: str, start_ns: int, began_ns: int, error: BaseException) -> bytes:
+        self._record(name, start_ns, began_ns, str(error))
+        if isinstance(error, GuestFault):
+            raise error
+        if not isinstance(error, HostFunctionError):
+            _log.error("host function %r failed", name, exc_info=error)
+            error = HostFunctionError("internal", f"the host function {name!r} failed")
+        return to_json({"error": {"code": error.code, "message": error.message}})
+
+    def _record(self, name: str, start_ns: int, began_ns: int, error: str | None) -> None:
+        if len(self.host_calls) < RECORDED_HOST_CALLS:
+            self.host_calls.append(HostCall(name[:100], start_ns, time.monotonic_ns() - began_ns, error))
+
+
+#: A host function: the run it is called in and the JSON value it is given, to a JSON value. It may be a coroutine
+#: function; its guest then waits, and nobody else does.
+HostFunction = Callable[[HostSession, Any], Any]
+
+
+def get_time(session: HostSession, arguments: Any) -> dict[str, int]:
+    """The wall clock: `timestamp` in whole seconds and `unix_ms` in milliseconds since the epoch."""
+    unix_ms = time.time_ns() // 1_000_000
+    return {"timestamp": unix_ms // 1_000, "unix_ms": unix_ms}
+
+
+def send_message(session: HostSession, arguments: Any) -> None:
+    """Send `{"to": plugin or null, "topic": ..., "payload": any JSON}`, once the run has ended well."""
+    if not isinstance(arguments, dict) or not arguments.keys() <= {"to", "topic", "payload"}:
+        raise HostFunctionError("invalid_arguments", "send_message takes an object of to, topic and payload")
+    values = cast("dict[str, Any]", arguments)
+    to, topic = values.get("to"), values.get("topic")
+    if to is not None and not (isinstance(to, str) and is_plugin_name(to)):
+        raise HostFunctionError("invalid_arguments", f"'to' is not the name of a plugin: {to!r}")
+    if not isinstance(topic, str) or not is_topic(topic):
+        raise HostFunctionError("invalid_arguments", f"'topic' is not a topic: {topic!r}")
+    session.send(GuestMessage(to, topic, to_json(values.get("payload"))))
+
+
+STANDARD_FUNCTIONS: Final[Mapping[str, HostFunction]] = {"get_time": get_time, "send_message": send_message}

@@ -1,0 +1,157 @@
+"""PluginManager: the plugins of one process, loaded from disk, found by name and version, and run.
+
+    async with PluginManager("plugins") as manager:
+        outcome = await manager.find("text_processor").run(b'{"action": "get_status", "data": null}')
+
+It knows nothing of a bus; the worker is built on it. Loading is all or nothing for each plugin: manifest, grant,
+module, compilation, `initialize`, health. One bad plugin never keeps the others from loading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import wasmtime
+
+from warren.manifests import ManifestError, Policy, VersionReq
+
+from .checks import CheckedPlugin, check_plugin, plugin_config
+from .engine import Engine
+from .errors import LoadFailed, PluginError, PluginNotFound
+from .files import PluginFiles, find_plugins
+from .host import STANDARD_FUNCTIONS, HostFunction
+from .plugin import Plugin, PluginInfo
+from .sandbox import Sandbox
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_MAX_PLUGINS: Final = 100
+
+
+class PluginManager:
+    """The plugins under one folder, and those loaded one by one. Entering it loads what it finds in the folder.
+
+    Not for use by several threads: it belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str | None = None,
+        *,
+        policy: Policy | None = None,
+        max_plugins: int = DEFAULT_MAX_PLUGINS,
+        host_functions: Mapping[str, HostFunction] = STANDARD_FUNCTIONS,
+    ) -> None:
+        self.directory = None if directory is None else Path(directory)
+        #: Why plugins that were found are not loaded.
+        self.failures: tuple[PluginError | ManifestError, ...] = ()
+        self._policy = policy or Policy()
+        self._max_plugins = max_plugins
+        self._host_functions = host_functions
+        self._engine = Engine()
+        self._plugins: dict[str, dict[str, Plugin]] = {}
+
+    async def __aenter__(self) -> Self:
+        if self.directory is not None:
+            await self.discover_and_load()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Unload every plugin, letting each run its `shutdown`. Idempotent."""
+        for plugin in self.plugins():
+            await self.unload_plugin(plugin.name, plugin.version)
+
+    async def discover_and_load(self) -> tuple[Plugin, ...]:
+        """Load every plugin under the folder; what could not be loaded is in `failures`, with the reason.
+
+        Raises `LoadFailed` when there is no such folder.
+        """
+        if self.directory is None:
+            raise PluginError("this manager was given no folder of plugins")
+        loaded: list[Plugin] = []
+        failures: list[PluginError | ManifestError] = []
+        for files in find_plugins(self.directory):
+            try:
+                loaded.append(await self.load_plugin(files.wasm))
+            except (PluginError, ManifestError) as error:
+                _log.warning("not loaded: %s", error)
+                failures.append(error)
+        self.failures = tuple(failures)
+        return tuple(loaded)
+
+    async def load_plugin(self, path: Path | str) -> Plugin:
+        """Load the pair that `path`, its `.wasm` or its `.toml`, belongs to.
+
+        Raises `ManifestError`, `ModuleRefused` or `LoadFailed`, each naming the file; nothing has changed then.
+        """
+        files = PluginFiles.beside(Path(path))
+        checked = await asyncio.to_thread(check_plugin, files, self._policy)
+        self._make_room(checked, files)
+        plugin = await self._start(checked, files)
+        self._plugins.setdefault(plugin.name, {})[plugin.version] = plugin
+        _log.info("loaded %s %s from %s", plugin.name, plugin.version, files.wasm)
+        return plugin
+
+    def _make_room(self, checked: CheckedPlugin, files: PluginFiles) -> None:
+        name, version = checked.manifest.name, str(checked.manifest.version)
+        standing = self._plugins.get(name, {}).get(version)
+        if standing is not None and standing.files != files:
+            reason = f"{name} {version} is loaded from {standing.files.wasm} already"
+            raise LoadFailed(str(files.wasm), reason)
+        if standing is None and len(self.plugins()) >= self._max_plugins:
+            raise LoadFailed(str(files.wasm), f"{self._max_plugins} plugins are loaded, which is the most allowed")
+
+    async def _start(self, checked: CheckedPlugin, files: PluginFiles) -> Plugin:
+        try:
+            program = await self._engine.compile(checked.wasm)
+        except wasmtime.WasmtimeError as error:
+            raise LoadFailed(str(files.wasm), f"does not compile: {error}") from error
+        config = plugin_config(checked.manifest, checked.grant)
+        sandbox = Sandbox(program, checked.abi, checked.grant, config, self._host_functions)
+        outcome = await sandbox.check()
+        if outcome.kind != "ok":
+            raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
+        return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions)
+
+    async def unload_plugin(self, name: str, version: str) -> None:
+        """Take one version out of use; its runs under way end in it. Raises `PluginNotFound`."""
+        try:
+            plugin = self._plugins[name].pop(version)
+        except KeyError:
+            raise PluginNotFound(name, version, self._versions(name)) from None
+        if not self._plugins[name]:
+            del self._plugins[name]
+        outcome = await plugin.shut_down()
+        if outcome.kind != "ok":
+            _log.warning("%s %s did not shut down well: %s", name, version, outcome.error)
+
+    def find(self, name: str, requirement: VersionReq | None = None) -> Plugin:
+        """The highest loaded version that `requirement` admits. Raises `PluginNotFound`."""
+        versions = self._plugins.get(name, {}).values()
+        fitting = [one for one in versions if requirement is None or requirement.matches(one.manifest.version)]
+        if not fitting:
+            raise PluginNotFound(name, None if requirement is None else str(requirement), self._versions(name))
+        return max(fitting, key=lambda one: one.manifest.version)
+
+    def _versions(self, name: str) -> tuple[str, ...]:
+        return tuple(self._plugins.get(name, ()))
+
+    def plugins(self) -> tuple[Plugin, ...]:
+        """All loaded plugins, each version for itself."""
+        return tuple(plugin for versions in self._plugins.values() for plugin in versions.values())
+
+    def list_plugins(self) -> tuple[PluginInfo, ...]:
+        """What there is to tell of each, by name and version."""
+        return tuple(
+            plugin.info() for plugin in sorted(self.plugins(), key=lambda one: (one.name, one.manifest.version))
+        )

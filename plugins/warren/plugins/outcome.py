@@ -1,0 +1,75 @@
+"""What a run gives back: everything that happened in one sandbox, as data. Publishing it is somebody else's work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: How a run can end. `ok` and `failed`: the guest answered. `unavailable`: the host's fault. The rest: the guest's.
+RunKind = Literal[
+    "ok",
+    "failed",
+    "trap",
+    "out_of_fuel",
+    "out_of_memory",
+    "deadline_exceeded",
+    "output_too_large",
+    "denied",
+    "rejected",
+    "unavailable",
+]
+
+LogLevel = Literal["trace", "debug", "info", "warn", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line a guest logged; `time_ns` is since the epoch."""
+
+    level: LogLevel
+    text: str
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestMessage:
+    """A message a guest asked to be sent, held back until its run has ended well.
+
+    `to` names a plugin (a direct message), or is None (an event for whoever subscribes to `topic`). `payload` is JSON.
+    """
+
+    to: str | None
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HostCall:
+    """One use of a host function: when it began (ns since the epoch), how long it took, and how it failed, if it did."""
+
+    name: str
+    start_ns: int
+    duration_ns: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one run ended, and what it used.
+
+    `response` is the guest's own answer, byte for byte, when it gave one (`ok`, `failed`), else empty; `error` is a
+    sentence when it did not. `messages` is empty unless the run ended `ok`. `memory_bytes` is the peak size of the
+    guest's linear memory, `duration_us` wall time from instantiation to answer, host calls included.
+    """
+
+    kind: RunKind
+    response: bytes = b""
+    error: str | None = None
+    fuel: int = 0
+    memory_bytes: int = 0
+    start_ns: int = 0
+    duration_us: int = 0
+    logs: tuple[LogLine, ...] = ()
+    messages: tuple[GuestMessage, ...] = ()
+    host_calls: tuple[HostCall, ...] = ()
+    backtrace: tuple[str, ...] = ()

@@ -1,0 +1,137 @@
+"""The sandbox: one loaded module, and a brand-new guest of it for every request.
+
+Nothing a guest does survives its run, so there is nothing to reset and nothing to leak between two requests. That
+also means that `initialize` runs for every request, as part of it and under its limits; it runs once more at load,
+where a plugin that cannot initialise, or says that it is not healthy, is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from pydantic_core import from_json
+
+from warren.manifests import Grant
+
+from . import core_abi
+from .errors import GuestFault
+from .guest import Guest, Program
+from .host import Caps, HostFunction, HostSession
+from .module import CoreAbi
+from .outcome import Outcome, RunKind
+
+DEFAULT_CAPS: Final = Caps()
+
+
+class Sandbox:
+    """Runs one program under one grant. Any number of runs may be under way at once; none sees another."""
+
+    def __init__(
+        self,
+        program: Program,
+        abi: CoreAbi,
+        grant: Grant,
+        config: bytes,
+        functions: Mapping[str, HostFunction],
+        caps: Caps = DEFAULT_CAPS,
+    ) -> None:
+        """`config` is the JSON that `initialize` is given."""
+        self._program = program
+        self._abi = abi
+        self._grant = grant
+        self._config = config
+        self._functions = functions
+        self._caps = caps
+
+    async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
+        """Run one request, `{"action": ..., "data": ...}`, in a guest of its own. Never raises for a guest's fault.
+
+        `timeout_s` can shorten the grant's time limit. Cancelling the coroutine drops the guest.
+        """
+
+        async def exchange(guest: Guest) -> bytes:
+            return await core_abi.handle_request(guest, self._abi, request, max_answer_bytes=self._caps.answer_bytes)
+
+        return await self._attempt(exchange, read_answer, timeout_s)
+
+    async def check(self) -> Outcome:
+        """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""
+
+        async def exchange(guest: Guest) -> bytes:
+            await core_abi.check_health(guest, self._abi)
+            return b""
+
+        return await self._attempt(exchange, _ended_well)
+
+    async def shutdown(self) -> Outcome:
+        """Start a guest and let it run its `shutdown`."""
+
+        async def exchange(guest: Guest) -> bytes:
+            await core_abi.shutdown(guest, self._abi)
+            return b""
+
+        return await self._attempt(exchange, _ended_well)
+
+    async def _attempt(
+        self,
+        exchange: Callable[[Guest], Awaitable[bytes]],
+        judge: Callable[[bytes], RunKind],
+        timeout_s: float | None = None,
+    ) -> Outcome:
+        start_ns, began_ns = time.time_ns(), time.monotonic_ns()
+        limits = self._grant.limits
+        session = HostSession(self._grant, self._functions, self._caps)
+        guest = Guest(
+            self._program,
+            session,
+            fuel=limits.max_fuel,
+            memory_bytes=limits.memory_bytes,
+            timeout_s=limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s),
+        )
+        try:
+            response, fault = b"", None
+            try:
+                await core_abi.start(guest, self._abi, self._config)
+                response = await exchange(guest)
+                kind = judge(response)
+            except GuestFault as error:
+                kind, fault = error.kind, error
+            return Outcome(
+                kind=kind,
+                response=response if fault is None else b"",
+                error=None if fault is None else fault.reason,
+                fuel=guest.fuel_used,
+                memory_bytes=guest.memory_bytes,
+                start_ns=start_ns,
+                duration_us=(time.monotonic_ns() - began_ns) // 1_000,
+                logs=session.finished_logs(),
+                messages=tuple(session.messages) if kind == "ok" else (),
+                host_calls=tuple(session.host_calls),
+                backtrace=() if fault is None else fault.backtrace,
+            )
+        finally:
+            guest.close()
+
+
+def read_answer(answer: bytes) -> RunKind:
+    """`ok` or `failed`, as the answer says. Raises `GuestFault` when it is not what an answer has to be.
+
+    An answer is a JSON object of exactly `success` (a boolean), `result` (anything) and `error` (a string or null).
+    """
+    if not answer:
+        raise GuestFault("trap", "the guest answered nothing")
+    try:
+        value = from_json(answer, allow_inf_nan=False)
+    except ValueError as error:
+        raise GuestFault("trap", f"the guest's answer is not JSON: {error}") from None
+    match value:
+        case {"success": bool(success), "result": _, "error": None | str(), **others} if not others:
+            return "ok" if success else "failed"
+    reason = 'the guest\'s answer is not {"success": true or false, "result": ..., "error": null or "..."}'
+    raise GuestFault("trap", reason)
+
+
+def _ended_well(_answer: bytes) -> RunKind:
+    return "ok"

@@ -1,0 +1,29 @@
+"""What all tests share: a real broker, started once and only when a test asks for it, and names of a test's own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.broker import Broker, NoBroker, any_broker
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A RabbitMQ for this test run. Without one, tests are skipped, except in CI, where that is a failure."""
+    try:
+        with any_broker(tmp_path_factory.mktemp("broker") / "node") as found:
+            yield found
+    except NoBroker as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topology prefix that nobody else uses. What is declared under it is left behind."""
+    return f"test-{secrets.token_hex(6)}"

@@ -1,0 +1,83 @@
+"""Guests for all tests: whole modules of the `core` ABI from a few lines of WAT, and plugins of them on disk.
+
+Each has an allocator that never frees, a second page to break out of, and these functions to call in a body:
+
+    (call $say (i32.const AT) (i32.const LENGTH))                           one log line
+    (call $ask (i32.const NAME) (i32.const LENGTH) (i32.const ARGS) (i32.const LENGTH))    a host call; (result i64)
+    (call $answer)                                                          the answer OK; (result i64)
+
+and `$pack` (pointer, length) to make an answer of any bytes. Text lies where `data` puts it; `OK` lies at 512.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import wasmtime
+
+OK: Final = b'{"success":true,"result":1,"error":null}'
+OK_AT: Final = 512
+
+#: Where the allocator begins; below is room for `data`.
+HEAP_AT: Final = 4096
+PAGES: Final = 2
+MEMORY_BYTES: Final = PAGES * 65_536
+
+ALLOCATE: Final = """
+  (func $allocate (export "allocate") (param $length i32) (result i32)
+    (global.get $heap)
+    (global.set $heap (i32.add (global.get $heap) (local.get $length))))
+"""
+
+
+def wat(body: str = "(call $answer)", *, more: str = "", result: str = "i64", allocate: str = ALLOCATE) -> bytes:
+    """A module whose `handle_request` has this body (its parameters: `$at`, `$length`). `more` stands in the module."""
+    text = f"""
+(module
+  (import "warren_v1" "log" (func $log (param i32 i32 i32)))
+  (import "warren_v1" "host_call" (func $ask (param i32 i32 i32 i32) (result i64)))
+  (memory $memory (export "memory") {PAGES})
+  (global $heap (mut i32) (i32.const {HEAP_AT}))
+  {data(OK_AT, OK)}
+  {allocate}
+  (func $say (param i32 i32) (call $log (i32.const 2) (local.get 0) (local.get 1)))
+  (func $pack (param i32 i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1))))
+  (func $answer (result i64) (call $pack (i32.const {OK_AT}) (i32.const {len(OK)})))
+  {more}
+  (func $handle_request (export "handle_request") (param $at i32) (param $length i32) (result {result}) {body}))
+"""
+    return bytes(wasmtime.wat2wasm(text))
+
+
+def data(at: int, content: bytes | str) -> str:
+    """A data segment: what `content` is, at `at`."""
+    raw = content.encode() if isinstance(content, str) else content
+    escaped = "".join(f"\\{byte:02x}" for byte in raw)
+    return f'(data (i32.const {at}) "{escaped}")'
+
+
+def ask(name: bytes | str, arguments: bytes | str = b"", *, at: int = 1024) -> tuple[str, str]:
+    """A host call: the expression, whose result is an i64, and the data it needs, which goes into `more`."""
+    raw_name, raw = (part.encode() if isinstance(part, str) else part for part in (name, arguments))
+    call = f"(call $ask (i32.const {at}) (i32.const {len(raw_name)}) (i32.const {at + len(raw_name)}) (i32.const {len(raw)}))"
+    return call, data(at, raw_name + raw)
+
+
+def answering(answer: bytes | str, *, at: int = 1024) -> bytes:
+    """A guest that gives this answer to everything."""
+    raw = answer.encode() if isinstance(answer, str) else answer
+    return wat(f"(call $pack (i32.const {at}) (i32.const {len(raw)}))", more=data(at, raw))
+
+
+def write_plugin(
+    folder: Path, name: str, wasm: bytes | None = None, manifest_extra: str = "", *, version: str = "1.0.0", stem: str = ""
+) -> Path:
+    """A plugin on disk, `manifest_extra` being more of its manifest in TOML; the path of its `.wasm`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem or name}.wasm"
+    path.write_bytes(wat() if wasm is None else wasm)
+    manifest = f'[plugin]\nname = "{name}"\nversion = "{version}"\n{manifest_extra}'
+    path.with_suffix(".toml").write_text(manifest, encoding="utf-8")
+    return path

@@ -1,0 +1,240 @@
+"""The command line: every command with its arguments, options and help, and nothing of what it does.
+
+A command's own module is imported when it runs, so that `--help`, completion and wrong usage are answered at once: the
+bus takes a while to import, and the sandbox may not even be installed.
+"""
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import io
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from .exit_codes import MEANINGS
+from .failures import report
+from .options import AsJson, Broker, Data, Log, LogLevel, NeededBroker, Plugins, Prefix, Timeout
+
+DEFAULT_BROKER: Final = "amqp://localhost"
+DEFAULT_PREFIX: Final = "warren"
+DEFAULT_TIMEOUT_S: Final = 30.0
+
+
+class _Commands(TyperGroup):
+    """Ends with the exit code that a command returns, or with one line on stderr about what went wrong."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            code = super().main(*args, **options | {"standalone_mode": False})
+        except Exception as error:  # noqa: BLE001 - every error is reported, and those not foreseen as defects
+            code = report(error)
+        sys.exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="warren",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Sandboxed WebAssembly plugins as workers on RabbitMQ.",
+    epilog="\n".join(["Exit codes:", *(f"{code.value:>5}  {meaning}" for code, meaning in MEANINGS.items())]),
+)
+
+
+def main() -> None:
+    """The command `warren`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode gets escapes, not a traceback
+    app()
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's calling convention
+    if wanted:
+        typer.echo(f"warren {version('warren')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _warren(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Sandboxed WebAssembly plugins as workers on RabbitMQ."""
+
+
+@app.command()
+def demo(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILES]...", help="Text files; Warren's own documents by default.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Run the sample plugins over some documents, with no broker at all, and show results and a trace."""
+    from .demo import run
+
+    return run(files or [], as_json=as_json)
+
+
+@app.command()
+def worker(
+    *,
+    plugins: Plugins,
+    broker: NeededBroker = DEFAULT_BROKER,
+    processes: Annotated[
+        int, typer.Option(envvar="WARREN_PROCESSES", metavar="N", min=1, help="Processes; each uses one core.")
+    ] = 1,
+    prefix: Prefix = DEFAULT_PREFIX,
+    prefetch: Annotated[
+        int,
+        typer.Option(
+            envvar="WARREN_PREFETCH", metavar="N", min=1, max=65535, help="Runs at once, per plugin and process."
+        ),
+    ] = 100,
+    grace_s: Annotated[
+        float,
+        typer.Option(envvar="WARREN_GRACE_S", metavar="S", min=0, help="Seconds for runs to end, once told to stop."),
+    ] = 30.0,
+    delivery_limit: Annotated[
+        int,
+        typer.Option(
+            envvar="WARREN_DELIVERY_LIMIT",
+            metavar="N",
+            min=1,
+            help="Deliveries that may come to nothing; then it is dead.",
+        ),
+    ] = 20,
+    max_request_bytes: Annotated[
+        int, typer.Option(envvar="WARREN_MAX_REQUEST_BYTES", metavar="N", min=1, help="Longer requests are rejected.")
+    ] = 1 << 20,
+    hop_limit: Annotated[
+        int,
+        typer.Option(envvar="WARREN_HOP_LIMIT", metavar="N", min=1, help="Plugins that one message may pass through."),
+    ] = 16,
+    max_plugins: Annotated[
+        int, typer.Option(envvar="WARREN_MAX_PLUGINS", metavar="N", min=1, help="Plugins that are loaded at most.")
+    ] = 100,
+    log_level: Log = LogLevel.INFO,
+    as_json: Annotated[bool, typer.Option("--json", help="Log lines (on stderr) as JSON.")] = False,
+) -> int:
+    """Serve the plugins in a folder until SIGTERM or SIGINT; then finish what has begun, and end."""
+    from .worker import run
+
+    return run(
+        log_level,
+        as_json=as_json,
+        plugins=plugins,
+        broker=broker,
+        prefix=prefix,
+        prefetch=prefetch,
+        processes=processes,
+        grace_s=grace_s,
+        delivery_limit=delivery_limit,
+        max_request_bytes=max_request_bytes,
+        hop_limit=hop_limit,
+        max_plugins=max_plugins,
+    )
+
+
+@app.command()
+def call(
+    context: typer.Context,
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="The plugin's name.")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="What it is to do.")],
+    data: Data = None,
+    *,
+    plugins: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", exists=True, file_okay=False, help="Run a plugin of this folder, with no broker."),
+    ] = None,
+    broker: Broker = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    version_req: Annotated[
+        str | None, typer.Option(metavar="REQ", help="The versions that will do: '^1.2', say.")
+    ] = None,
+    prefix: Prefix = DEFAULT_PREFIX,
+    trace: Annotated[bool, typer.Option("--trace", help="Show the trace as a waterfall.")] = False,
+    log_level: Log = LogLevel.WARNING,
+    as_json: AsJson = False,
+) -> int:
+    """Have a plugin do something, and print its result.
+
+    With --plugins it runs here; with --broker, or WARREN_BROKER, in whichever worker serves it.
+    """
+    from .call import Call, run
+
+    if plugins is not None and _is_from_environment(context, "broker"):
+        broker = None
+    request = Call(plugin, action, data, plugins, broker, timeout, version_req, prefix)
+    return run(request, log_level, trace=trace, as_json=as_json)
+
+
+@app.command()
+def publish(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The event's topic: words between dots.")],
+    data: Data = None,
+    *,
+    broker: NeededBroker,
+    to: Annotated[str | None, typer.Option(metavar="PLUGIN", help="Send it to this plugin alone.")] = None,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    prefix: Prefix = DEFAULT_PREFIX,
+    as_json: AsJson = False,
+) -> int:
+    """Publish an event for whoever subscribes to its topic, or send a message to one plugin."""
+    from .publish import run
+
+    return run(topic, data, broker=broker, to=to, timeout_s=timeout, prefix=prefix, as_json=as_json)
+
+
+@app.command()
+def listen(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Topics; * stands for one word, # for any number.")],
+    *,
+    broker: NeededBroker,
+    results: Annotated[
+        bool, typer.Option("--results", help="Hear results instead, by <plugin>.<action>.<outcome>.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", min=0.001, help="End after so many seconds.")] = None,
+    prefix: Prefix = DEFAULT_PREFIX,
+    as_json: AsJson = False,
+) -> int:
+    """Print events as they come, or results, until Ctrl-C."""
+    from .listen import Listening, run
+
+    return run(Listening(pattern, results, broker, count, timeout, prefix), as_json=as_json)
+
+
+@app.command()
+def plugins(*, plugins: Plugins, as_json: AsJson = False) -> int:
+    """Load the plugins of a folder and list them."""
+    from .plugins import run
+
+    return run(plugins, as_json=as_json)
+
+
+@app.command()
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", exists=True, help="Plugins' files, or folders of them.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Check manifests and modules without running them."""
+    from .check import run
+
+    return run(paths, as_json=as_json)
+
+
+def _is_from_environment(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "ENVIRONMENT"

@@ -1,0 +1,92 @@
+"""`warren call`: one request, and its result."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.highlighter import JSONHighlighter
+
+from warren.bus import Client, Result
+from warren.manifests import VersionReq
+
+from .exit_codes import ExitCode
+from .failures import WrongUsage
+from .json_data import read_data
+from .logs import configure_logging
+from .output import print_error, print_json, stdout
+from .result_view import exit_code, figures, result_data
+from .text import json_text
+from .waterfall import waterfall
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the command line asked for."""
+
+    plugin: str
+    action: str
+    data: str | None
+    plugins: Path | None
+    broker: str | None
+    timeout_s: float
+    version: str | None
+    prefix: str
+
+
+def run(call: Call, log_level: str, *, trace: bool, as_json: bool) -> ExitCode:
+    """Call, print the result, and give the exit code its outcome has."""
+    if call.plugins is None and call.broker is None:
+        hint = "--plugins DIR runs it here, --broker URL (or WARREN_BROKER) in whichever worker serves it"
+        raise WrongUsage("where is the plugin?", hint)
+    if call.plugins is not None and call.broker is not None:
+        raise WrongUsage("--plugins runs the plugin here and --broker elsewhere; give one of them")
+    if call.version is not None:
+        _check_requirement(call.version)
+    data = read_data(call.data)
+    configure_logging(log_level, as_json=as_json)
+    result = asyncio.run(_call(call, data))
+    if as_json:
+        print_json(result_data(result))
+    else:
+        _print(result, trace=trace)
+    return exit_code(result.outcome)
+
+
+def _check_requirement(requirement: str) -> None:
+    try:
+        VersionReq.parse(requirement)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+
+
+async def _call(call: Call, data: Any) -> Result:
+    if call.plugins is None:
+        async with Client(call.broker or "", prefix=call.prefix, timeout_s=call.timeout_s) as client:
+            return await _ask(client, call, data)
+    # Here, so that a client with no sandbox can call workers elsewhere.
+    from ..embedded import embedded  # noqa: PLC0415
+
+    async with embedded(call.plugins, timeout_s=call.timeout_s) as here:
+        return await _ask(here.client, call, data)
+
+
+async def _ask(client: Client, call: Call, data: Any) -> Result:
+    try:
+        return await client.call(call.plugin, call.action, data, version=call.version)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _print(result: Result, *, trace: bool) -> None:
+    console = stdout()
+    if result.result is not None:
+        console.print(JSONHighlighter()(json_text(result.result, indent=2)), soft_wrap=True)
+    console.print(figures(result), soft_wrap=True)
+    if trace and result.trace is not None:
+        console.print()
+        console.print(waterfall(result.trace))
+    if result.error is not None:
+        print_error(result.error)

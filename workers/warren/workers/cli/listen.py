@@ -1,0 +1,110 @@
+"""`warren listen`: events or results, one after the other as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rich.text import Text
+
+from warren.bus import Client, Listener, PluginMessage, Result
+
+from .exit_codes import ExitCode
+from .failures import WrongUsage
+from .logs import configure_logging
+from .output import print_json, print_note, stdout
+from .result_view import figures, result_data
+from .text import json_text, printable
+
+#: To reach the broker; how long to listen is another matter.
+CONNECT_LIMIT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What the command line asked for: events, or `results`, until `count` have come or `timeout_s` is over."""
+
+    pattern: str
+    results: bool
+    broker: str
+    count: int | None
+    timeout_s: float | None
+    prefix: str
+
+
+def run(listening: Listening, *, as_json: bool) -> ExitCode:
+    """Print what is heard. A user who has had enough has lacked nothing; a count not reached is a time-out."""
+    configure_logging("warning", as_json=as_json)
+    with suppress(KeyboardInterrupt):
+        try:
+            asyncio.run(_listen(listening, _SHOWN[listening.results, as_json]))
+        except TimeoutError:
+            return ExitCode.OK if listening.count is None else ExitCode.TIMED_OUT
+    return ExitCode.OK
+
+
+async def _listen(asked: Listening, show: Callable[[Any], None]) -> None:
+    """Raises TimeoutError once `timeout_s` is over."""
+    heard = 0
+    connected = Client(asked.broker, prefix=asked.prefix, timeout_s=CONNECT_LIMIT_S)
+    async with connected as client, asyncio.timeout(asked.timeout_s), _listener(client, asked) as listener:
+        print_note(f"listening to {'results' if asked.results else 'events'}, {asked.pattern}; Ctrl-C ends it")
+        async for item in listener:
+            show(item)
+            heard += 1
+            if heard == asked.count:
+                return
+
+
+def _listener(client: Client, asked: Listening) -> Listener[Any]:
+    try:
+        return client.results(asked.pattern) if asked.results else client.events(asked.pattern)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _event_as_json(event: PluginMessage) -> None:
+    print_json(
+        {
+            "topic": event.topic,
+            "from": event.from_,
+            "to": event.to,
+            "payload": event.payload,
+            "timestamp": event.timestamp,
+            "message_id": event.message_id,
+            "trace_id": event.trace.trace_id if event.trace else None,
+        }
+    )
+
+
+def _event_for_people(event: PluginMessage) -> None:
+    line = Text.assemble(
+        (f"{event.timestamp.astimezone():%H:%M:%S} ", "dim"),
+        (f"{printable(event.topic)} ", "bold cyan"),
+        (f"from {printable(event.from_)} ", "dim"),
+        json_text(event.payload),
+    )
+    stdout().print(line, soft_wrap=True)
+
+
+def _result_as_json(result: Result) -> None:
+    ids = {"action": result.action, "message_id": result.message_id, "correlation_id": result.correlation_id}
+    print_json(result_data(result) | ids)
+
+
+def _result_for_people(result: Result) -> None:
+    answer = json_text(result.result if result.error is None else result.error)
+    line = Text.assemble((f"{printable(result.action)} ", "bold cyan"), figures(result), f" {answer}")
+    stdout().print(line, soft_wrap=True)
+
+
+#: By whether it is a result, and whether it is to be JSON.
+_SHOWN: Final[Mapping[tuple[bool, bool], Callable[[Any], None]]] = {
+    (False, False): _event_for_people,
+    (False, True): _event_as_json,
+    (True, False): _result_for_people,
+    (True, True): _result_as_json,
+}

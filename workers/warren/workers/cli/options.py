@@ -1,0 +1,56 @@
+"""Options that several commands have, each with the environment variable that sets it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+SCHEMES: Final = ("amqp://", "amqps://")
+
+
+class LogLevel(StrEnum):
+    """From which level on log lines are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _checked_broker(url: str | None) -> str | None:
+    if url is not None and not url.startswith(SCHEMES):
+        raise typer.BadParameter(f"the URL of a broker begins with {' or '.join(SCHEMES)}")
+    return url
+
+
+Broker = Annotated[
+    str | None,
+    typer.Option(envvar="WARREN_BROKER", metavar="URL", callback=_checked_broker, help="The broker: amqp://host, say."),
+]
+NeededBroker = Annotated[
+    str,
+    typer.Option(envvar="WARREN_BROKER", metavar="URL", callback=_checked_broker, help="The broker: amqp://host, say."),
+]
+Plugins = Annotated[
+    Path,
+    typer.Option(
+        envvar="WARREN_PLUGINS", metavar="DIR", exists=True, file_okay=False, help="The folder the plugins are in."
+    ),
+]
+Prefix = Annotated[
+    str,
+    typer.Option(envvar="WARREN_PREFIX", metavar="NAME", help="What the names of all queues and exchanges begin with."),
+]
+Timeout = Annotated[
+    float, typer.Option(envvar="WARREN_TIMEOUT", metavar="S", min=0.001, help="Seconds to connect and wait at most.")
+]
+Log = Annotated[
+    LogLevel, typer.Option("--log-level", envvar="WARREN_LOG_LEVEL", help="From which level on log lines are shown.")
+]
+Data = Annotated[
+    str | None, typer.Argument(metavar="DATA|@FILE|-", help="JSON, a file of it, or stdin. Null, if there is none.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]

@@ -1,0 +1,33 @@
+"""What guests log goes to Python's logging, as `warren.guest.<plugin>`: one line each, with nothing that acts on a
+terminal or makes a line look like somebody else's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from warren.plugins import LogLine
+
+_LEVELS: Final = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def log_guest_lines(plugin: str, lines: tuple[LogLine, ...]) -> None:
+    """Log what one run logged."""
+    if not lines:
+        return
+    logger = logging.getLogger(f"warren.guest.{plugin}")
+    for line in lines:
+        level = _LEVELS[line.level]
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s", escaped(line.text))
+
+
+def escaped(text: str) -> str:
+    """`text` with every character that does not print written as its escape."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,122 @@
+"""The spans of one delivery: receiving it, the plugin's run, its host calls, and each message it sent.
+
+    process <mailbox>             consumer, child of the publisher's span
+      run <plugin>                internal
+        <host function>           internal
+        send <destination>        producer; its context travels with the message, whose handling becomes its child
+      send <destination>          producer: the result, known only to those who export spans
+
+Names and attributes are OpenTelemetry's for messaging (https://opentelemetry.io/docs/specs/semconv/messaging/), and
+`warren.*` for what it has no word for.
+"""
+
+from __future__ import annotations
+
+import time
+
+from warren.bus import AttributeValue, Message, Span, Trace, TraceContext
+from warren.plugins import Outcome
+
+
+class RunSpans:
+    """Collects the spans of one delivery, from the moment it is made."""
+
+    def __init__(self, message: Message, queue: str, parent: TraceContext | None) -> None:
+        self.context = parent.child() if parent else TraceContext.new()
+        self.run_context = self.context.child()
+        self.spans: list[Span] = []
+        self._parent_id = parent.span_id if parent else None
+        self._start_ns = time.time_ns()
+        self._queue = queue
+        self._message = message
+
+    def add_run(self, plugin: str, version: str, outcome: Outcome) -> None:
+        """The plugin's run and its host calls."""
+        self.spans.append(
+            Span(
+                f"run {plugin}",
+                self.run_context,
+                self.context.span_id,
+                "internal",
+                outcome.start_ns,
+                outcome.duration_us * 1_000,
+                {
+                    "warren.plugin.name": plugin,
+                    "warren.plugin.version": version,
+                    "warren.outcome": outcome.kind,
+                    "warren.fuel": outcome.fuel,
+                    "warren.memory_bytes": outcome.memory_bytes,
+                },
+                outcome.error,
+            )
+        )
+        self.spans.extend(
+            Span(
+                call.name,
+                self.run_context.child(),
+                self.run_context.span_id,
+                "internal",
+                call.start_ns,
+                call.duration_ns,
+                {},
+                call.error,
+            )
+            for call in outcome.host_calls
+        )
+
+    def add_sent(
+        self, message: Message, context: TraceContext, parent: TraceContext, start_ns: int, error: str | None = None
+    ) -> None:
+        """A message that was published, from `start_ns` to its confirmation just now."""
+        self.spans.append(
+            Span(
+                f"send {message.exchange or message.routing_key}",
+                context,
+                parent.span_id,
+                "producer",
+                start_ns,
+                time.time_ns() - start_ns,
+                _messaging("send", message, destination(message)),
+                error,
+            )
+        )
+
+    def finish(self, error: str | None) -> Trace:
+        """Close the span of the delivery itself, and give all that is known so far."""
+        attributes = _messaging("process", self._message, f"{destination(self._message)}:{self._queue}")
+        if self._message.message_id is None:
+            attributes["warren.request.without_message_id"] = True
+        self.spans.insert(
+            0,
+            Span(
+                f"process {self._queue}",
+                self.context,
+                self._parent_id,
+                "consumer",
+                self._start_ns,
+                time.time_ns() - self._start_ns,
+                attributes,
+                error,
+            ),
+        )
+        return Trace(self.context.trace_id, tuple(self.spans))
+
+
+def destination(message: Message) -> str:
+    """`messaging.destination.name` for RabbitMQ."""
+    return f"{message.exchange}:{message.routing_key}" if message.exchange else message.routing_key
+
+
+def _messaging(operation: str, message: Message, destination_name: str) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": destination_name,
+        "messaging.rabbitmq.destination.routing_key": message.routing_key,
+    }
+    if message.message_id is not None:
+        attributes["messaging.message.id"] = message.message_id
+    if message.correlation_id is not None:
+        attributes["messaging.message.conversation_id"] = message.correlation_id
+    return attributes

@@ -1,0 +1,163 @@
+"""Worker processes: one that serves until it is told to stop, or several under a parent that replaces those that die.
+
+Cores are used by processes: a worker is one event loop. The parent holds no connection and runs no plugin; it starts
+its children anew (`spawn`: an engine does not survive a fork), passes on the signal to stop, and waits. A child whose
+parent has died drains and ends, so that no process is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+from warren.bus import BrokerUnreachable, connect
+from warren.plugins import PluginError, PluginManager
+
+from .settings import WorkerSettings
+from .telemetry import telemetry
+from .worker import Worker
+
+_log = logging.getLogger(__name__)
+
+DRAINED: Final = 0
+MISCONFIGURED: Final = 2
+UNREACHABLE: Final = 4
+
+#: A child that dies is replaced after this long, doubled each time up to the longest, and forgiven after a good run.
+FIRST_RESTART_S: Final = 0.5
+LONGEST_RESTART_S: Final = 30.0
+GOOD_RUN_S: Final = 60.0
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] = lambda: None) -> int:
+    """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
+
+    0: drained. 2: there is nothing to serve. 4: the broker could not be reached at start.
+    """
+    if settings.processes == 1:
+        configure_logging()
+        return asyncio.run(_serve_until_stopped(settings))
+    configure_logging()
+    return asyncio.run(_Supervisor(settings, configure_logging).run())
+
+
+def _run_child(settings: WorkerSettings, configure_logging: Callable[[], None]) -> None:
+    configure_logging()
+    raise SystemExit(asyncio.run(_serve_until_stopped(settings)))
+
+
+async def _serve_until_stopped(settings: WorkerSettings) -> int:
+    stopped = _stop_event()
+    try:
+        with telemetry() as export_spans:
+            async with PluginManager(settings.plugins, max_plugins=settings.max_plugins) as manager:
+                if not manager.plugins():
+                    _log.error("no plugin could be loaded from %s", settings.plugins)
+                    return MISCONFIGURED
+                transport = await connect(settings.broker, name="warren worker")
+                try:
+                    worker = Worker(transport, manager, settings, export_spans=export_spans)
+                    await worker.start()
+                    _log.info("serving %s", ", ".join(f"{one.name} {one.version}" for one in manager.plugins()))
+                    await stopped.wait()
+                    given_back = await worker.drain()
+                    _log.info("drained; %d requests went back to the broker", given_back)
+                finally:
+                    await transport.close()
+    except PluginError as error:
+        _log.error("%s", error)
+        return MISCONFIGURED
+    except BrokerUnreachable as error:
+        _log.error("%s", error)
+        return UNREACHABLE
+    return DRAINED
+
+
+def _stop_event() -> asyncio.Event:
+    """Set by a signal to stop, and by the death of the parent process."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop.add_reader(parent.sentinel, _parent_died, loop, parent.sentinel, stopped)
+    return stopped
+
+
+def _parent_died(loop: asyncio.AbstractEventLoop, sentinel: int, stopped: asyncio.Event) -> None:
+    loop.remove_reader(sentinel)
+    stopped.set()
+
+
+class _Supervisor:
+    """Keeps `processes` children alive until it is told to stop."""
+
+    def __init__(self, settings: WorkerSettings, configure_logging: Callable[[], None]) -> None:
+        self._settings = settings
+        self._configure_logging = configure_logging
+        self._misconfigured = False
+
+    async def run(self) -> int:
+        stopped = _stop_event()
+        self._stopped = stopped
+        await asyncio.gather(*(self._keep_alive(number) for number in range(self._settings.processes)))
+        return MISCONFIGURED if self._misconfigured else DRAINED
+
+    async def _keep_alive(self, number: int) -> None:
+        delay_s = FIRST_RESTART_S
+        while not self._stopped.is_set():
+            started = time.monotonic()
+            process = self._start(number)
+            await self._end_of(process)
+            if self._stopped.is_set():
+                return
+            if process.exitcode == MISCONFIGURED:
+                self._misconfigured = True
+                self._stopped.set()
+                return
+            if time.monotonic() - started > GOOD_RUN_S:
+                delay_s = FIRST_RESTART_S
+            _log.warning("%s ended with %s; another one starts in %g s", process.name, process.exitcode, delay_s)
+            await _wait(self._stopped, delay_s)
+            delay_s = min(delay_s * 2, LONGEST_RESTART_S)
+
+    def _start(self, number: int) -> SpawnProcess:
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(
+            target=_run_child, args=(self._settings, self._configure_logging), name=f"worker {number + 1}"
+        )
+        process.start()
+        return process
+
+    async def _end_of(self, process: SpawnProcess) -> None:
+        """Wait for a child's end; tell it to end once we are told to."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(process.sentinel, ended.set)
+        try:
+            stopping = asyncio.ensure_future(self._stopped.wait())
+            ending = asyncio.ensure_future(ended.wait())
+            await asyncio.wait((stopping, ending), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not ended.is_set():
+                process.terminate()
+            await ending
+        finally:
+            loop.remove_reader(process.sentinel)
+        process.join()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return
