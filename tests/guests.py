@@ -72,7 +72,13 @@ def answering(answer: bytes | str, *, at: int = 1024) -> bytes:
 
 
 def write_plugin(
-    folder: Path, name: str, wasm: bytes | None = None, manifest_extra: str = "", *, version: str = "1.0.0", stem: str = ""
+    folder: Path,
+    name: str,
+    wasm: bytes | None = None,
+    manifest_extra: str = "",
+    *,
+    version: str = "1.0.0",
+    stem: str = "",
 ) -> Path:
     """A plugin on disk, `manifest_extra` being more of its manifest in TOML; the path of its `.wasm`."""
     folder.mkdir(parents=True, exist_ok=True)

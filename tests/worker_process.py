@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,7 +55,9 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def worker_process(plugins: Path, url: str, prefix: str, *options: str) -> AsyncIterator[WorkerProcess]:
+async def worker_process(
+    plugins: Path, url: str, prefix: str, *options: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[WorkerProcess]:
     """Start a worker and wait until it serves; it is killed afterwards, if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -64,6 +67,7 @@ async def worker_process(plugins: Path, url: str, prefix: str, *options: str) ->
         *("--plugins", str(plugins), "--broker", url, "--prefix", prefix),
         *options,
         stderr=asyncio.subprocess.PIPE,
+        env=os.environ | (environment or {}),
     )
     worker = WorkerProcess(process)
     try:

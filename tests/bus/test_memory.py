@@ -20,7 +20,6 @@ from warren.bus import (
     Topology,
     TopologyConflict,
     TransportClosed,
-    Unroutable,
 )
 
 
@@ -99,15 +98,6 @@ async def test_a_transient_queue_does_not_count_deliveries(post: Post) -> None:
     await (await inbox.next()).requeue()
     second = await inbox.next()
     assert (second.redelivered, dict(second.message.headers)) == (True, {})
-
-
-async def test_a_mandatory_reply_is_returned_as_rabbitmq_returns_it(post: Post) -> None:
-    queue = await post.queue()
-    await Inbox.of(post.transport, DIRECT_REPLY_TO)
-    await post.transport.publish(Message(b"?", routing_key=queue, reply_to=DIRECT_REPLY_TO))
-    reply_to = (await (await Inbox.of(post.transport, queue)).next()).message.reply_to
-    with pytest.raises(Unroutable):
-        await post.transport.publish(Message(b"!", routing_key=reply_to or ""), mandatory=True)
 
 
 async def test_a_reply_cannot_be_asked_for_before_it_is_listened_for(post: Post) -> None:

@@ -72,10 +72,11 @@ async def test_a_reply_comes_back_without_a_queue(post: Post, transports: Connec
         reply_to = request.message.reply_to
         assert reply_to is not None
         assert reply_to != DIRECT_REPLY_TO
-        await worker.publish(Message(b"answer to " + number, routing_key=reply_to, correlation_id="c"))
+        reply = Message(b"answer to " + number, routing_key=reply_to, correlation_id="c")
+        await worker.publish(reply, mandatory=number == b"2")  # which means nothing for a reply
         await request.ack()
-        reply = await replies.next()
-        assert (reply.message.body, reply.message.correlation_id) == (b"answer to " + number, "c")
+        heard = await replies.next()
+        assert (heard.message.body, heard.message.correlation_id) == (b"answer to " + number, "c")
 
 
 async def test_a_reply_is_settled_when_it_arrives(post: Post) -> None:

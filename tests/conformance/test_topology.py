@@ -64,6 +64,14 @@ async def test_an_exchange_that_differs_is_a_conflict(post: Post) -> None:
     assert raised.value.name == exchange.name
 
 
+async def test_a_transient_queue_goes_with_its_last_consumer(post: Post) -> None:
+    queue = await post.queue(transient=True)
+    consumer = await post.transport.consume(queue, lambda delivery: None, prefetch=1)
+    await consumer.cancel()
+    with pytest.raises(QueueNotFound):
+        await post.transport.consume(queue, lambda delivery: None, prefetch=1)
+
+
 async def test_a_transient_queue_goes_with_its_connection(post: Post, transports: Connect) -> None:
     transport = await transports()
     queue = await Post(transport, post.prefix).queue(transient=True)

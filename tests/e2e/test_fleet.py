@@ -75,7 +75,9 @@ async def test_a_call_from_another_process_is_served_by_either_of_two_workers(br
     assert said["response"]["success"] is True
 
 
-async def test_a_worker_killed_in_mid_run_costs_no_result(broker: Broker, prefix: str, tmp_path: Path, client: Client) -> None:
+async def test_a_worker_killed_in_mid_run_costs_no_result(
+    broker: Broker, prefix: str, tmp_path: Path, client: Client
+) -> None:
     spinning_plugin(tmp_path)
     async with (
         worker_process(tmp_path, broker.url, prefix, "--prefetch", "20") as killed,
@@ -125,15 +127,19 @@ async def test_the_events_of_three_plugins_flow_across_processes_and_their_trace
 ) -> None:
     first = only("text_processor", tmp_path / "first")
     second = only("digest", only("word_stats", tmp_path / "second"))
-    async with worker_process(first, broker.url, prefix), worker_process(second, broker.url, prefix):
-        async with client.results() as results, client.events("text.digest") as digests:
-            called = await client.call("text_processor", "process_data", {"document": "warren", "text": TEXT})
-            heard: list[Result] = []
-            async for result in results:
-                heard.append(result)
-                if result.plugin == "digest":
-                    break
-            digest = await anext(aiter(digests))
+    async with (
+        worker_process(first, broker.url, prefix),
+        worker_process(second, broker.url, prefix),
+        client.results() as results,
+        client.events("text.digest") as digests,
+    ):
+        called = await client.call("text_processor", "process_data", {"document": "warren", "text": TEXT})
+        heard: list[Result] = []
+        async for result in results:
+            heard.append(result)
+            if result.plugin == "digest":
+                break
+        digest = await anext(aiter(digests))
     assert [(result.plugin, result.outcome) for result in heard] == [("word_stats", "ok"), ("digest", "ok")]
     assert digest.payload["document"] == "warren"
 

@@ -22,6 +22,7 @@ from .envelopes import (
     read_event,
     read_request,
     request_message,
+    retry_message,
 )
 from .errors import (
     BrokerUnreachable,
@@ -44,6 +45,7 @@ from .messages import DIRECT_REPLY_TO, Header, Message, OutcomeKind, new_message
 from .ports import Consumer, Delivery, Transport
 from .results import Result, failure_body, read_result, result_message
 from .routing import check_pattern, check_topic, topic_matches
+from .sending import message_attributes, send_name
 from .topology import (
     DEFAULT_DELIVERY_LIMIT,
     DEFAULT_PREFIX,
@@ -124,6 +126,7 @@ __all__ = [
     "failure_body",
     "listener_topology",
     "mailbox_topology",
+    "message_attributes",
     "new_message_id",
     "read_event",
     "read_request",
@@ -131,8 +134,10 @@ __all__ = [
     "read_trace_context",
     "request_message",
     "result_message",
+    "retry_message",
     "retry_topology",
     "safe_url",
+    "send_name",
     "topic_matches",
     "trace_headers",
 ]

@@ -6,6 +6,7 @@ milliseconds on the way to AMQP's whole ones.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -54,6 +55,8 @@ def to_message(delivered: DeliveredMessage) -> Message:
 def _to_field(value: Any) -> Any:
     """pamqp writes a byte array for a `bytearray` only, and an array for a `list` only."""
     match value:
+        case float() if not math.isfinite(value):
+            raise ValueError(f"{value} cannot travel in a header: RabbitMQ closes the connection that sends it")
         case bytes():
             return bytearray(value)
         case dict():

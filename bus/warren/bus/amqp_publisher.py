@@ -26,7 +26,7 @@ from .amqp_link import ConnectionLost, Link, lost_when_closed
 from .amqp_messages import to_message, to_properties
 from .amqp_topology import DeclaredTopology, declare_again
 from .errors import BusError, DeliveryLost, PublishRefused, PublishTimeout, Unroutable
-from .messages import DIRECT_REPLY_TO, Message, new_message_id
+from .messages import DIRECT_REPLY_TO, Message, is_reply_address, new_message_id
 from .ports import Delivery
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ class Publisher:
                     exchange=message.exchange,
                     routing_key=message.routing_key,
                     properties=properties,
-                    mandatory=mandatory and not _is_reply(message),
+                    # RabbitMQ delivers a mandatory reply and returns it as unroutable all the same.
+                    mandatory=mandatory and not is_reply_address(message),
                 )
         except Returned:
             raise Unroutable(message.exchange, message.routing_key) from None
@@ -201,11 +202,6 @@ class ReplyConsumer:
         if self._started:
             self._started = False
             await self._publisher.cancel_replies()
-
-
-def _is_reply(message: Message) -> bool:
-    """RabbitMQ delivers a mandatory message to a direct reply-to address and returns it as unroutable all the same."""
-    return not message.exchange and message.routing_key.startswith(f"{DIRECT_REPLY_TO}.")
 
 
 def _is_culprit(message: Message, reason: str) -> bool:

@@ -31,7 +31,7 @@ from .routing import check_pattern
 from .sending import send
 from .topology import DEFAULT_PREFIX, Names, base_topology
 from .trace import Span, Trace, TraceContext
-from .wire import check_name, json_bytes
+from .wire import check_plugin_name, json_bytes
 
 #: Who an event is from, unless its publisher says otherwise.
 CLIENT_SENDER: Final = "client"
@@ -191,7 +191,7 @@ class Client:
     async def _send_event(
         self, topic: str, payload: Any, *, to: str | None, sender: str, trace: TraceContext | None
     ) -> str:
-        check_name("the sender of an event", sender)
+        check_plugin_name("the sender of an event", sender)
         payload_json = json_bytes(payload)
         message_id = new_message_id()
 

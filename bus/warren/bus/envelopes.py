@@ -22,9 +22,10 @@ from .routing import check_topic
 from .topology import Names
 from .trace import TraceContext, read_trace_context, trace_headers
 from .wire import (
-    check_name,
+    check_action,
+    check_plugin_name,
     count_header,
-    is_name,
+    is_action,
     json_bytes,
     json_type,
     parse_json,
@@ -80,8 +81,8 @@ def request_message(
     trace: TraceContext | None = None,
 ) -> Message:
     """A request for `plugin`. Raises ValueError for names that are none and for data that is not JSON."""
-    check_name("the name of a plugin", plugin)
-    check_name("an action", action)
+    check_plugin_name("the name of a plugin", plugin)
+    check_action(action)
     headers: dict[str, Any] = trace_headers(trace) if trace else {}
     if version is not None:
         headers[Header.VERSION] = version
@@ -141,7 +142,7 @@ def _read_action(message: Message, plugin: str) -> str:
     if not isinstance(action, str):
         what = f"{json_type(action)}, not text" if "action" in body else "missing"
         raise MalformedMessage(f'"action" is {what} (an event needs the message type {EVENT_TYPE!r})')
-    if not is_name(action):
+    if not is_action(action):
         raise MalformedMessage(f"{action[:100]!r} cannot be an action: it needs at most 63 of a-z, 0-9, '_' and '-'")
     # Only a key of the requests exchange names an action; a message put straight into the mailbox has another key.
     if message.routing_key.startswith(f"{plugin}.") and message.routing_key != f"{plugin}.{action}":
@@ -194,7 +195,7 @@ def event_message(
     """
     check_topic(topic)
     if to is not None:
-        check_name("the name of a plugin", to)
+        check_plugin_name("the name of a plugin", to)
     now = datetime.now(UTC)
     headers: dict[str, Any] = trace_headers(trace) if trace else {}
     headers[Header.FROM] = sender
@@ -235,6 +236,14 @@ def _read_envelope(body: bytes) -> _Envelope:
         first = invalid.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise MalformedMessage(f"not an event: {where}: {first['msg']}" if where else first["msg"]) from None
+
+
+def retry_message(names: Names, message: Message, *, plugin: str, attempt: int, delay_ms: int) -> Message:
+    """`message` for the retry queue of `delay_ms`, from which it comes back to the mailbox as its `attempt`-th try."""
+    headers = {name: value for name, value in message.headers.items() if name != DELIVERY_COUNT}
+    headers[Header.ATTEMPT] = attempt
+    retry_queue = names.retry(plugin, delay_ms)
+    return replace(message, exchange="", routing_key=retry_queue, expiration_ms=None, headers=headers)
 
 
 def dead_letter_message(

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from .errors import DeliveryLost, PublishRefused, QueueNotFound, TopologyConflict, TransportClosed, Unroutable
 from .memory_queue import Death, MemoryConsumer, MemoryQueue
-from .messages import DIRECT_REPLY_TO, Message
+from .messages import DIRECT_REPLY_TO, Message, is_reply_address
 from .ports import Consumer, Delivery
 from .routing import topic_matches
 from .topology import Binding, Exchange, Queue, Topology
@@ -73,7 +73,7 @@ class MemoryBroker:
         if replier is not None:
             asyncio.get_running_loop().call_soon(replier, message)
         queues = self._route(exchange, key)
-        if mandatory and not queues:  # a reply address is no queue: RabbitMQ returns mandatory replies, too
+        if mandatory and not queues and not is_reply_address(message):
             raise Unroutable(exchange, key)
         refused = [queue for queue in queues if queue.full]
         for queue in queues:

@@ -38,7 +38,7 @@ class Entry:
 
 
 class MemoryQueue:
-    """One queue. `on_death` is told of what is to be dead-lettered, `on_disuse` when `expires_ms` have passed."""
+    """One queue. `on_death` is told of what is to be dead-lettered, `on_disuse` when nobody uses it any more."""
 
     def __init__(
         self, declared: Queue, on_death: Callable[[Queue, Message, Death], None], on_disuse: Callable[[Queue], None]
@@ -102,7 +102,10 @@ class MemoryQueue:
     def remove(self, consumer: MemoryConsumer) -> None:
         if consumer in self._consumers:
             self._consumers.remove(consumer)
-            self.used()
+            if self.declared.transient and not self._consumers:
+                self._on_disuse(self.declared)
+            else:
+                self.used()
 
     def used(self) -> None:
         """It is in use, or was until now: `expires_ms` begin again."""

@@ -93,6 +93,11 @@ class Message:
     headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
 
 
+def is_reply_address(message: Message) -> bool:
+    """Whether `message` is a reply to somebody who uses direct reply-to: its address names a caller, not a queue."""
+    return message.exchange == "" and message.routing_key.startswith(f"{DIRECT_REPLY_TO}.")
+
+
 def new_message_id() -> str:
     """A UUIDv7 (RFC 9562): unique, and sortable by the millisecond it was made in."""
     unix_ms = time.time_ns() // 1_000_000

@@ -66,6 +66,8 @@ class Transport(Protocol):
         Raises `Unroutable` when `mandatory` and no queue took it, `PublishRefused` when the broker refused it (a
         full queue), `PublishTimeout` when no word came in time (it may or may not be there: publish again with the
         same `message_id`), `TransportClosed`. Concurrent publishes are pipelined: none waits for another's confirm.
+
+        `mandatory` means nothing for a direct reply (see `is_reply_address`): a caller who is gone is not noticed.
         """
         ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from opentelemetry import trace as otel
 from opentelemetry.context import Context
@@ -33,7 +34,7 @@ async def send(
             # No SDK is set up: the API gave the parent back, or nothing.
             context = parent.child() if parent else TraceContext.new()
         message = make(context)
-        name, attributes = send_name(message), send_attributes(message)
+        name, attributes = send_name(message), message_attributes("send", message)
         exported.update_name(name)
         exported.set_attributes(attributes)
         await publish(message)
@@ -47,13 +48,15 @@ def send_name(message: Message) -> str:
     return f"send {message.exchange or message.routing_key}"
 
 
-def send_attributes(message: Message) -> dict[str, AttributeValue]:
-    """The attributes of the span."""
-    destination = f"{message.exchange}:{message.routing_key}" if message.exchange else message.routing_key
+def message_attributes(
+    operation: Literal["send", "process"], message: Message, queue: str | None = None
+) -> dict[str, AttributeValue]:
+    """The attributes of a span about `message`; `queue` is the one that it was consumed from."""
+    destination = ":".join(part for part in (message.exchange, message.routing_key, queue) if part)
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "rabbitmq",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
         "messaging.destination.name": destination,
         "messaging.rabbitmq.destination.routing_key": message.routing_key,
         "messaging.message.body.size": len(message.body),

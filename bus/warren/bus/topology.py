@@ -24,6 +24,10 @@ DEFAULT_PREFIX: Final = "warren"
 DEFAULT_DELIVERY_LIMIT: Final = 20
 
 
+#: Messages that wait for a listener at most.
+LISTENER_MAX_LENGTH: Final = 100_000
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A durable exchange. What it cannot route goes to the exchange named `alternate`, when there is one."""
@@ -55,9 +59,7 @@ class Queue:
         named: dict[str, str | int | None] = {
             "x-queue-type": "classic" if self.transient else "quorum",
             "x-overflow": None if self.transient else "reject-publish",
-            "x-dead-letter-strategy": None
-            if self.transient or self.dead_letter_exchange is None
-            else "at-least-once",
+            "x-dead-letter-strategy": None if self.transient or self.dead_letter_exchange is None else "at-least-once",
             "x-dead-letter-exchange": self.dead_letter_exchange,
             "x-dead-letter-routing-key": self.dead_letter_routing_key,
             "x-delivery-limit": self.delivery_limit,
@@ -86,9 +88,7 @@ class Topology:
     bindings: tuple[Binding, ...] = ()
 
     def __add__(self, other: Topology) -> Topology:
-        return Topology(
-            self.exchanges + other.exchanges, self.queues + other.queues, self.bindings + other.bindings
-        )
+        return Topology(self.exchanges + other.exchanges, self.queues + other.queues, self.bindings + other.bindings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +186,10 @@ def retry_topology(names: Names, plugin: str, delay_ms: int) -> Topology:
 
 
 def listener_topology(names: Names, exchange: str, pattern: str, unique: str) -> Topology:
-    """A queue of a listener's own, gone with its connection."""
+    """A queue of a listener's own, gone a minute after it, or with its connection.
+
+    It is bounded: a listener that cannot keep up loses the oldest of what it has not heard yet.
+    """
     queue = names.listener(unique)
-    return Topology(queues=(Queue(queue, transient=True),), bindings=(Binding(queue, exchange, pattern),))
+    listening = Queue(queue, transient=True, max_length=LISTENER_MAX_LENGTH, expires_ms=60_000)
+    return Topology(queues=(listening,), bindings=(Binding(queue, exchange, pattern),))

@@ -19,20 +19,27 @@ UNKNOWN: Final = "unknown"
 
 _Default = TypeVar("_Default", int, None)
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_PLUGIN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_ACTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
 
-def is_name(name: str) -> bool:
-    """True if `name` can name a plugin or an action: one word of a routing key, and portable."""
-    return _NAME.fullmatch(name) is not None
+def is_action(action: str) -> bool:
+    """True if `action` can name an action: one word of a routing key, spelt as functions are in any language."""
+    return _ACTION.fullmatch(action) is not None
 
 
-def check_name(what: str, name: str) -> None:
-    """Raises ValueError unless `name` can name a plugin or an action."""
-    if not is_name(name):
+def check_plugin_name(what: str, name: str) -> None:
+    """Raises ValueError unless `name` can name a plugin."""
+    if not _PLUGIN.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot be {what}: it must begin with a-z and have at most 63 of a-z, 0-9, '_' and '-'"
         )
+
+
+def check_action(action: str) -> None:
+    """Raises ValueError unless `action` can name an action."""
+    if not is_action(action):
+        raise ValueError(f"{action[:100]!r} cannot be an action: it needs at most 63 of A-Z, a-z, 0-9, '_' and '-'")
 
 
 def json_bytes(data: Any) -> bytes:
@@ -90,8 +97,8 @@ def count_header(headers: Mapping[str, Any], name: str, default: _Default) -> in
 
 
 def routing_word(name: str | None) -> str:
-    """`name`, or `unknown` where it is none."""
-    return name if name is not None and is_name(name) else UNKNOWN
+    """`name`, or `unknown` where it is none. Every name of a plugin could name an action."""
+    return name if name is not None and is_action(name) else UNKNOWN
 
 
 def sayable(sentence: str) -> str:

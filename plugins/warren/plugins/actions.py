@@ -16,9 +16,13 @@ from pydantic_core import from_json
 from warren.manifests import Manifest
 
 from .errors import GuestFault, LoadFailed
+from .module import shown
 
 #: The action under which a guest receives events and direct messages; it needs no declaration.
 ON_MESSAGE: Final = "on_message"
+
+#: Characters of a sentence about data that does not fit; it quotes the data, which can be a megabyte.
+MAX_PROBLEM_LENGTH: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class Actions:
             return None
         schemas = self._schemas.get(action) if isinstance(action, str) else None
         if schemas is None:
-            raise GuestFault("rejected", f"unknown action {action!r}; the plugin has: {', '.join(self._schemas)}")
+            known = ", ".join(self._schemas)
+            raise GuestFault("rejected", f"unknown action {shown(str(action))}; the plugin has: {known}")
         if schemas.request and (problem := _first_problem(schemas.request, value.get("data"))):
             raise GuestFault("rejected", f"the data of {action!r} does not match its schema: {problem}")
         return str(action) if schemas.response else None
@@ -73,9 +78,12 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _first_problem(validator: jsonschema_rs.Validator, value: Any) -> str | None:
-    for error in validator.iter_errors(value):
+    try:
+        validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
-        return f"at {place.lstrip('.')}: {error.message}" if place else error.message
+        problem = f"at {place.lstrip('.')}: {error.message}" if place else error.message
+        return problem if len(problem) <= MAX_PROBLEM_LENGTH else f"{problem[:MAX_PROBLEM_LENGTH]}…"
     return None
 
 
@@ -87,8 +95,8 @@ def _compile(schema: Mapping[str, Any] | None, source: str) -> jsonschema_rs.Val
         return jsonschema_rs.validator_for(
             dict(schema), retriever=_refuse_reference, pattern_options=jsonschema_rs.RegexOptions()
         )
-    except jsonschema_rs.ValidationError as error:
-        raise LoadFailed(source, f"not a JSON Schema: {error.message}") from error
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        raise LoadFailed(source, f"not a JSON Schema: {getattr(error, 'message', error)}") from error
 
 
 def _refuse_reference(uri: str) -> Any:

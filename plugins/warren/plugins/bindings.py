@@ -5,7 +5,8 @@ any promise of stability: the struct layouts of `wasmtime._bindings`, `_from_ptr
 public API lacks is asynchronous calls (a guest polled slice by slice, suspended in a host function) and cheap ones.
 
 Two views of one library. Functions that can run guest code go through `CDLL`, which releases the GIL; the others go
-through `PyDLL`, which does not and so costs a third. Pointers travel as plain integers: no ctypes object is made per call.
+through `PyDLL`, which does not and so costs a third. Pointers travel as plain integers: no ctypes object is made per
+call.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import wasmtime
 from wasmtime import _bindings as native
+from wasmtime import _ffi
 
 CHECKED_VERSIONS: Final = ("50.0.1",)
 
@@ -30,8 +32,8 @@ if _installed not in CHECKED_VERSIONS:
     )
     raise ImportError(message)
 
-_running = ctypes.CDLL(native.dll._name)
-_holding = ctypes.PyDLL(native.dll._name)
+_running = ctypes.CDLL(str(_ffi.filename))
+_holding = ctypes.PyDLL(str(_ffi.filename))
 
 
 def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -53,12 +55,8 @@ store_limiter = _function(_holding, "wasmtime_store_limiter", None, c_void_p, *[
 context_data = _function(_holding, "wasmtime_context_get_data", c_void_p, c_void_p)
 set_fuel = _function(_holding, "wasmtime_context_set_fuel", c_void_p, c_void_p, c_uint64)
 get_fuel = _function(_holding, "wasmtime_context_get_fuel", c_void_p, c_void_p, c_void_p)
-set_yield_interval = _function(
-    _holding, "wasmtime_context_fuel_async_yield_interval", c_void_p, c_void_p, c_uint64
-)
-instantiate_async = _function(
-    _holding, "wasmtime_instance_pre_instantiate_async", c_void_p, *[c_void_p] * 5
-)
+set_yield_interval = _function(_holding, "wasmtime_context_fuel_async_yield_interval", c_void_p, c_void_p, c_uint64)
+instantiate_async = _function(_holding, "wasmtime_instance_pre_instantiate_async", c_void_p, *[c_void_p] * 5)
 call_async = _function(
     _holding, "wasmtime_func_call_async", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t,
     c_void_p, c_void_p,
@@ -73,6 +71,12 @@ memory_size = _function(_holding, "wasmtime_memory_data_size", c_size_t, c_void_
 global_get = _function(_holding, "wasmtime_global_get", None, c_void_p, c_void_p, c_void_p)
 trap_new = _function(_holding, "wasmtime_trap_new", c_void_p, c_char_p, c_size_t)
 _trap_code = _function(_holding, "wasmtime_trap_code", c_bool, c_void_p, c_void_p)
+
+#: Characters of a function's name in a backtrace. A guest's author can make them as long as the module.
+MAX_NAME_LENGTH: Final = 200
+
+#: What wasmtime says of a frame whose place in the module it does not know.
+NO_OFFSET: Final = (1 << 64) - 1
 
 #: `wasmtime_extern_t` is a kind and, eight bytes on, the item: a func, a memory or a global.
 EXTERN_ITEM: Final = 8
@@ -116,10 +120,16 @@ def take_trap(pointer: int) -> Failure:
     code = c_int()
     has_code = _trap_code(pointer, ctypes.addressof(code))
     trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(native.wasm_trap_t)))
-    frames = tuple(
-        f"{frame.func_name or f'function {frame.func_index}'} at 0x{frame.module_offset:x}" for frame in trap.frames
-    )
-    return Failure(wasmtime.TrapCode(code.value) if has_code else None, trap.message, frames)
+    frames = tuple(map(_described, trap.frames))
+    # The message tells the frames too, and then, last, what happened.
+    reason = trap.message.rpartition("wasm trap: ")[2].strip()
+    return Failure(wasmtime.TrapCode(code.value) if has_code else None, reason, frames)
+
+
+def _described(frame: wasmtime.Frame) -> str:
+    name = frame.func_name or f"function {frame.func_index}"
+    shown_name = (name if name.isprintable() else ascii(name))[:MAX_NAME_LENGTH]
+    return shown_name if frame.module_offset == NO_OFFSET else f"{shown_name} at 0x{frame.module_offset:x}"
 
 
 def take_error(pointer: int) -> Failure:
@@ -127,6 +137,9 @@ def take_error(pointer: int) -> Failure:
     error = wasmtime.WasmtimeError._from_ptr(ctypes.cast(pointer, POINTER(native.wasmtime_error_t)))
     return Failure(None, str(error), ())
 
+
+#: The null pointer that says that there is nothing to finalize.
+NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, c_void_p)()
 
 #: Kept alive for ever: wasmtime holds their addresses.
 _callbacks: list[Any] = []
@@ -139,7 +152,6 @@ def define_function(
     define = native.wasmtime_linker_define_async_func if suspends else native.wasmtime_linker_define_func
     _callbacks.append(callback)
     module_name, function_name = module.encode(), name.encode()
-    no_finalizer = ctypes.cast(None, ctypes.CFUNCTYPE(None, c_void_p))
     error = define(
         linker.ptr(),
         ctypes.create_string_buffer(module_name),
@@ -149,7 +161,7 @@ def define_function(
         signature.ptr(),
         callback,
         None,
-        no_finalizer,
+        NO_FINALIZER,
     )
     if error:
         raise wasmtime.WasmtimeError._from_ptr(error)

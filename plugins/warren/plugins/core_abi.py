@@ -8,16 +8,15 @@ reactors have it, `initialize(ptr, len) -> 0` for success, `health_check() -> 1`
 
 from __future__ import annotations
 
-import re
+import json
 from typing import Final
 
 from .errors import GuestFault
 from .guest import Guest
 from .module import CoreAbi
 
-#: Just enough of JSON's grammar to find where an object ends: strings whole, and the brackets outside them.
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
-_OPENING: Final = frozenset(b"{[")
+#: Numbers are only passed over, so they may have any number of digits.
+_DECODER: Final = json.JSONDecoder(parse_int=float)
 
 
 async def start(guest: Guest, abi: CoreAbi, config: bytes) -> None:
@@ -74,19 +73,15 @@ def _read_object(guest: Guest, pointer: int, max_answer_bytes: int) -> bytes:
 
 
 def object_prefix(data: bytes) -> bytes | None:
-    """The JSON object that `data` begins with, found by its brackets; None when there is none, or it has no end."""
+    """The JSON object that `data` begins with, whatever follows it; None when there is none."""
     if not data.startswith(b"{"):
         return None
-    depth = 0
-    for token in _TOKEN.finditer(data):
-        first = data[token.start()]
-        if first in _OPENING:
-            depth += 1
-        elif first != ord('"'):
-            depth -= 1
-            if depth == 0:
-                return data[: token.end()]
-    return None
+    try:
+        # A character a byte: positions stay right, and what is in the strings is judged with the answer.
+        _, end = _DECODER.raw_decode(data.decode("latin-1"))
+    except (ValueError, RecursionError):
+        return None
+    return data[:end]
 
 
 def _too_large(length: str, max_answer_bytes: int) -> GuestFault:

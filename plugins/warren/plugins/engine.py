@@ -51,6 +51,7 @@ def _configuration() -> wasmtime.Config:
 
 def _enable_faulthandler() -> None:
     # Enabled after an engine exists, faulthandler takes over the signals by which wasmtime catches a guest's
-    # out-of-bounds access, and the access kills the process. Enabled before, it does no harm, and later calls are no-ops.
+    # out-of-bounds access, and the access kills the process. Enabled before, it does no harm, and later calls do
+    # nothing.
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)

@@ -47,7 +47,8 @@ class PluginNotFound(PluginError):
 
     def __str__(self) -> str:
         if self.versions:
-            return f"no version of plugin {self.name!r} matches {self.requirement!r}; loaded: {', '.join(self.versions)}"
+            loaded = ", ".join(self.versions)
+            return f"no version of plugin {self.name!r} matches {self.requirement!r}; loaded: {loaded}"
         return f"no plugin {self.name!r} is loaded"
 
 
@@ -68,7 +69,7 @@ class GuestFault(PluginError):
 
     def __init__(self, kind: RunKind, reason: str, backtrace: tuple[str, ...] = ()) -> None:
         super().__init__(kind, reason)
-        self.kind = kind
+        self.kind: RunKind = kind
         self.reason = reason
         self.backtrace = backtrace
 

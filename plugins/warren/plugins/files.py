@@ -37,7 +37,7 @@ class PluginFiles:
 
 
 def find_plugins(directory: Path) -> tuple[PluginFiles, ...]:
-    """All pairs under `directory`, by their `.wasm`, in the order of their paths. Raises `LoadFailed` when it is none."""
+    """All pairs under `directory`, by their `.wasm`, in the order of their paths. Raises `LoadFailed` without it."""
     if not directory.is_dir():
         raise LoadFailed(str(directory), "there is no such folder of plugins")
     modules = sorted(path for path in directory.rglob("*.wasm") if path.is_file() and not _is_hidden(path, directory))
@@ -50,6 +50,8 @@ def _is_hidden(path: Path, directory: Path) -> bool:
 
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise LoadFailed(str(path), "is not a regular file")  # to open a pipe would wait for its other end
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except FileNotFoundError:

@@ -98,6 +98,9 @@ class Guest:
         bindings.set_yield_interval(self.context, SLICE_FUEL)
         bindings.store_limiter(self._store, memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1)
         self._has_memory = False
+        self._is_instantiated = False
+        #: The fuel at which the slice under way has to end, once a host call has charged some; see `charge`.
+        self._slice_floor: int | None = None
         guests[self.number] = self
 
     def close(self) -> None:
@@ -116,6 +119,7 @@ class Guest:
                 base + Slots.error.offset,
             )
         )
+        self._is_instantiated = True
         self._has_memory = bindings.instance_export(
             self.context, base + Slots.instance.offset, b"memory", 6, base + Slots.memory.offset
         )
@@ -148,16 +152,26 @@ class Guest:
     async def _finish(self, future: int) -> None:
         """Poll a call to its end, between the event loop's other work."""
         try:
+            self._begin_slice()
             while not bindings.future_poll(future):
                 await self._pause()
+                self._begin_slice()
         finally:
             # The inner call's fiber stands on the outer one's: it goes first.
-            if self.host_call is not None:
-                self.host_call.drop()
-                self.host_call = None
+            host_call, self.host_call = self.host_call, None
+            if host_call is not None:
+                host_call.drop_allocation()
             bindings.future_delete(future)
+            if host_call is not None:
+                host_call.cancel()
         if self.slots.trap or self.slots.error:
-            raise self.fault or self._failure(self._take_failure("trap", "error"))
+            failure = self._take_failure("trap", "error")
+            raise self.fault or self._failure(failure)
+
+    def _begin_slice(self) -> None:
+        if self._slice_floor is not None:
+            self._slice_floor = None
+            bindings.set_yield_interval(self.context, SLICE_FUEL)
 
     async def _pause(self) -> None:
         if self.fault is not None:
@@ -179,54 +193,67 @@ class Guest:
     def _failure(self, failure: bindings.Failure) -> GuestFault:
         if failure.code is None:
             return GuestFault("unavailable", f"the sandbox could not run the guest: {failure.message}")
+        if failure.code is wasmtime.TrapCode.OUT_OF_FUEL:
+            return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", failure.frames)
         if refused_bytes := self._refused_bytes():
             reason = f"the guest was refused {refused_bytes:,} more bytes of memory than its limit allows, and gave up"
             return GuestFault("out_of_memory", reason, failure.frames)
-        if failure.code is wasmtime.TrapCode.OUT_OF_FUEL:
-            return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", failure.frames)
-        reason = _TRAPS.get(failure.code, failure.message)
+        reason = _TRAPS.get(failure.code, f"the guest trapped: {failure.message}")
         return GuestFault("trap", reason, failure.frames)
 
     def _refused_bytes(self) -> int:
         """The largest growth of memory that the limit refused this guest (see `growth`), in bytes."""
         slots, base = self.slots, self._base
         witness = WITNESS_EXPORT.encode()
-        if not self._has_memory or not bindings.instance_export(
+        # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
+        if not self._is_instantiated or not bindings.instance_export(
             self.context, base + Slots.instance.offset, witness, len(witness), base + Slots.function.offset
         ):
             return 0
         bindings.global_get(self.context, base + _FUNCTION, base + Slots.result.offset)
-        return (slots.result.of.i32 & 0xFFFF_FFFF) * PAGE_BYTES
+        return (int(slots.result.of.i32) & 0xFFFF_FFFF) * PAGE_BYTES
 
     @property
     def fuel_used(self) -> int:
+        return self._fuel - self._fuel_left()
+
+    def _fuel_left(self) -> int:
         bindings.get_fuel(self.context, self._base + Slots.fuel.offset)
-        return self._fuel - int(self.slots.fuel)
+        return int(self.slots.fuel)
 
     def charge(self, fuel: int) -> None:
-        """Take fuel for work that the host does; what is not there is not taken, and the guest stops at its next step."""
-        bindings.get_fuel(self.context, self._base + Slots.fuel.offset)
-        bindings.set_fuel(self.context, max(0, int(self.slots.fuel) - fuel))
+        """Take fuel for work that the host does. What is not there is not taken, and the guest stops at its next step.
+
+        To set the fuel begins a new slice, so a guest that calls often would never pause: the slice under way is told
+        to end where it would have ended.
+        """
+        fuel_left = self._fuel_left()
+        if self._slice_floor is None:
+            self._slice_floor = fuel_left - SLICE_FUEL
+        fuel_left = max(0, fuel_left - fuel)
+        bindings.set_fuel(self.context, fuel_left)
+        bindings.set_yield_interval(self.context, max(1, fuel_left - self._slice_floor))
 
     @property
     def memory_bytes(self) -> int:
         """The memory's size now, which is its peak: a linear memory never shrinks."""
-        return bindings.memory_size(self.context, self._base + _MEMORY) if self._has_memory else 0
+        return int(bindings.memory_size(self.context, self._base + _MEMORY)) if self._has_memory else 0
 
     def read(self, pointer: int, length: int) -> bytes:
         """Copy out of the guest's memory. Raises `GuestFault` when the range is not in it."""
-        self._check_range(pointer, length)
+        self.check_range(pointer, length)
         return ctypes.string_at(bindings.memory_data(self.context, self._base + _MEMORY) + pointer, length)
 
     def write(self, pointer: int, data: bytes) -> None:
         """Copy into the guest's memory. Raises `GuestFault` when the range is not in it."""
-        self._check_range(pointer, len(data))
+        self.check_range(pointer, len(data))
         ctypes.memmove(bindings.memory_data(self.context, self._base + _MEMORY) + pointer, data, len(data))
 
-    def _check_range(self, pointer: int, length: int) -> None:
+    def check_range(self, pointer: int, length: int) -> None:
+        """Raises `GuestFault` when the range is not in the guest's memory."""
         if pointer + length > self.memory_bytes:
-            reason = f"the guest gave a range outside its memory: {length:,} bytes at {pointer:,} of {self.memory_bytes:,}"
-            raise GuestFault("trap", reason)
+            where = f"{length:,} bytes at {pointer:,} of {self.memory_bytes:,}"
+            raise GuestFault("trap", f"the guest gave a range outside its memory: {where}")
 
     def enter_host_call(self, caller: Any) -> None:
         """Take from the caller what a host call needs: during a `start` function there is no instance yet to ask."""
@@ -298,10 +325,13 @@ class HostCallInFlight:
         else:
             await asyncio.wait((self._task,), timeout=timeout_s)
 
-    def drop(self) -> None:
-        """Forget the call: the run has ended without it."""
+    def drop_allocation(self) -> None:
+        """Unwind the guest's `allocate`, when it is in the middle of it: the run has ended without it."""
         if self._allocation:
             bindings.future_delete(self._allocation)
             self._allocation = 0
+
+    def cancel(self) -> None:
+        """Cancel the host function, which nobody waits for any more."""
         if self._task is not None and not self._task.cancel() and not self._task.cancelled():
             self._task.exception()  # retrieved, so that asyncio does not complain of it

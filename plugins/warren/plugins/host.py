@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from warren.manifests import Grant, is_plugin_name, is_topic
 
 from .errors import GuestFault, HostFunctionError
+from .module import shown
 from .outcome import GuestMessage, HostCall, LogLevel, LogLine
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ _FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt)
 
 #: Host calls of a run that its outcome lists one by one; the others are only counted in its fuel.
 RECORDED_HOST_CALLS: Final = 64
+
+#: Characters kept of a host call's name and of its error; what they quote comes from the guest.
+RECORDED_LENGTH: Final = 200
 
 
 class HostSession:
@@ -74,11 +78,10 @@ class HostSession:
         return (*self.logs, last)
 
     def send(self, message: GuestMessage) -> None:
-        """Keep a message until the run has ended well. Raises `GuestFault` when it may not be, or there are too many."""
+        """Keep a message until the run has ended well. Raises `GuestFault` when it may not be, or is too much."""
         if not self.grant.may_publish(message.topic):
-            raise GuestFault(
-                "denied", f"the plugin may not publish on {message.topic!r}: no pattern in its [bus] publish"
-            )
+            reason = f"the plugin may not publish on {message.topic!r}: no pattern in its [bus] publish"
+            raise GuestFault("denied", reason)
         self._message_bytes_left -= len(message.payload)
         if self._message_bytes_left < 0 or len(self.messages) >= self._caps.messages:
             limits = f"{self._caps.messages:,} messages or {self._caps.message_bytes:,} bytes of them"
@@ -90,33 +93,33 @@ class HostSession:
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         text = name.decode(errors="replace")
         try:
-            answer = self._invoke(text, arguments)
+            value = self._invoke(text, arguments)
+            if isinstance(value, Awaitable):
+                return self._awaited(text, start_ns, began_ns, value)
+            return self._answer(text, start_ns, began_ns, value)
         except _FAILURES as error:
             return self._answer_error(text, start_ns, began_ns, error)
-        if isinstance(answer, Awaitable):
-            return self._awaited(text, start_ns, began_ns, answer)
-        return self._answer(text, start_ns, began_ns, answer)
 
     def _invoke(self, name: str, arguments: bytes) -> Any:
         function = self._functions.get(name)
         if function is None:
-            raise HostFunctionError("unknown_function", f"there is no host function {name!r}")
+            raise HostFunctionError("unknown_function", f"there is no host function {shown(name)}")
         try:
             value = from_json(arguments, allow_inf_nan=False) if arguments else None
         except ValueError as error:
             raise HostFunctionError("invalid_arguments", f"the arguments are not JSON: {error}") from None
         return function(self, value)
 
-    async def _awaited(self, name: str, start_ns: int, began_ns: int, answer: Awaitable[Any]) -> bytes:
+    async def _awaited(self, name: str, start_ns: int, began_ns: int, value: Awaitable[Any]) -> bytes:
         try:
-            value = await answer
+            return self._answer(name, start_ns, began_ns, await value)
         except _FAILURES as error:
             return self._answer_error(name, start_ns, began_ns, error)
-        return self._answer(name, start_ns, began_ns, value)
 
     def _answer(self, name: str, start_ns: int, began_ns: int, value: Any) -> bytes:
+        answer = _json({"ok": value})
         self._record(name, start_ns, began_ns, None)
-        return to_json({"ok": value})
+        return answer
 
     def _answer_error(self, name: str, start_ns: int, began_ns: int, error: BaseException) -> bytes:
         self._record(name, start_ns, began_ns, str(error))
@@ -125,11 +128,18 @@ class HostSession:
         if not isinstance(error, HostFunctionError):
             _log.error("host function %r failed", name, exc_info=error)
             error = HostFunctionError("internal", f"the host function {name!r} failed")
-        return to_json({"error": {"code": error.code, "message": error.message}})
+        return _json({"error": {"code": error.code, "message": error.message}})
 
     def _record(self, name: str, start_ns: int, began_ns: int, error: str | None) -> None:
         if len(self.host_calls) < RECORDED_HOST_CALLS:
-            self.host_calls.append(HostCall(name[:100], start_ns, time.monotonic_ns() - began_ns, error))
+            duration_ns = time.monotonic_ns() - began_ns
+            short_error = None if error is None else error[:RECORDED_LENGTH]
+            self.host_calls.append(HostCall(name[:RECORDED_LENGTH], start_ns, duration_ns, short_error))
+
+
+def _json(value: Any) -> bytes:
+    # JSON has no infinite numbers, but `1e999` in it becomes one.
+    return to_json(value, inf_nan_mode="null")
 
 
 #: A host function: the run it is called in and the JSON value it is given, to a JSON value. It may be a coroutine
@@ -137,7 +147,7 @@ class HostSession:
 HostFunction = Callable[[HostSession, Any], Any]
 
 
-def get_time(session: HostSession, arguments: Any) -> dict[str, int]:
+def get_time(_session: HostSession, _arguments: Any) -> dict[str, int]:
     """The wall clock: `timestamp` in whole seconds and `unix_ms` in milliseconds since the epoch."""
     unix_ms = time.time_ns() // 1_000_000
     return {"timestamp": unix_ms // 1_000, "unix_ms": unix_ms}
@@ -150,10 +160,10 @@ def send_message(session: HostSession, arguments: Any) -> None:
     values = cast("dict[str, Any]", arguments)
     to, topic = values.get("to"), values.get("topic")
     if to is not None and not (isinstance(to, str) and is_plugin_name(to)):
-        raise HostFunctionError("invalid_arguments", f"'to' is not the name of a plugin: {to!r}")
+        raise HostFunctionError("invalid_arguments", f"'to' is not the name of a plugin: {shown(str(to))}")
     if not isinstance(topic, str) or not is_topic(topic):
-        raise HostFunctionError("invalid_arguments", f"'topic' is not a topic: {topic!r}")
-    session.send(GuestMessage(to, topic, to_json(values.get("payload"))))
+        raise HostFunctionError("invalid_arguments", f"'topic' is not a topic: {shown(str(topic))}")
+    session.send(GuestMessage(to, topic, _json(values.get("payload"))))
 
 
 STANDARD_FUNCTIONS: Final[Mapping[str, HostFunction]] = {"get_time": get_time, "send_message": send_message}

@@ -7,19 +7,22 @@ continuation that never becomes ready, so that the guest is dropped where it sta
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any, Final
 
 import wasmtime
 from wasmtime import _bindings as native
 
 from . import bindings
+from .bindings import NO_FINALIZER
 from .errors import GuestFault
 from .guest import Guest, HostCallInFlight, guests
 from .module import FuncType
 
 #: Fuel for a host call besides what its bytes cost; one takes the host about as long as this much guest code.
 HOST_CALL_FUEL: Final = 1_000
+
+#: What a guest can hand over in one piece: arguments become Python objects, which take fifty times the space.
+MAX_ARGUMENT_BYTES: Final = 1 << 20
 
 IMPORT_MODULE: Final = "warren_v1"
 
@@ -29,38 +32,21 @@ IMPORTS: Final = {
     (IMPORT_MODULE, "host_call"): FuncType(("i32", "i32", "i32", "i32"), ("i64",)),
 }
 
-_NO_FINALIZER: Final = ctypes.cast(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
+_I64: Final = 1
 
 
 def define_host_imports(linker: wasmtime.Linker) -> None:
     """Give the linker the two functions, once per engine."""
     i32, i64 = wasmtime.ValType.i32(), wasmtime.ValType.i64()
     log, call = wasmtime.FuncType([i32] * 3, []), wasmtime.FuncType([i32] * 4, [i64])
-    bindings.define_function(linker, IMPORT_MODULE, "log", log, _log, suspends=False)
-    bindings.define_function(linker, IMPORT_MODULE, "host_call", call, _host_call, suspends=True)
+    bindings.define_function(linker, IMPORT_MODULE, "log", log, _LOG, suspends=False)
+    bindings.define_function(linker, IMPORT_MODULE, "host_call", call, _HOST_CALL, suspends=True)
 
 
-def _calling(caller: Any) -> Guest:
-    guest = guests[bindings.context_data(bindings.caller_context(caller))]
-    guest.enter_host_call(caller)
-    return guest
-
-
-def _read(guest: Guest, arguments: Any, at: int) -> bytes:
-    """The bytes of the (pointer, length) pair that stands at index `at`."""
-    pointer, length = arguments[at].of.i32 & 0xFFFF_FFFF, arguments[at + 1].of.i32 & 0xFFFF_FFFF
-    guest.charge(length)
-    return guest.read(pointer, length)
-
-
-@native.wasmtime_func_callback_t
-def _log(
-    environment: Any, caller: Any, arguments: Any, argument_count: int, results: Any, result_count: int
-) -> int:
+def _log(_environment: Any, caller: Any, arguments: Any, *_rest: Any) -> int:
     guest = None
     try:
-        guest = _calling(bindings.address(caller))
-        guest.charge(HOST_CALL_FUEL)
+        guest = _calling(caller)
         guest.host.log(arguments[0].of.i32, _read(guest, arguments, 1))
     except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
         _blame(guest, error)
@@ -68,36 +54,22 @@ def _log(
     return 0
 
 
-@native.wasmtime_func_async_callback_t
-def _host_call(
-    environment: Any,
-    caller: Any,
-    arguments: Any,
-    argument_count: int,
-    results: Any,
-    result_count: int,
-    trap: Any,
-    continuation: Any,
-) -> None:
+def _host_call(_environment: Any, caller: Any, arguments: Any, _count: int, results: Any, *rest: Any) -> None:
     guest = None
-    continuation[0].finalizer = _NO_FINALIZER
-    continuation[0].callback = _never
-    continuation[0].env = None
+    continuation = rest[-1][0]
+    continuation.finalizer = NO_FINALIZER
+    continuation.callback = _NEVER
+    continuation.env = None
     try:
-        guest = _calling(bindings.address(caller))
-        if guest.host_call is not None:
-            raise GuestFault("trap", "the guest made a host call from within its `allocate`")
-        guest.charge(HOST_CALL_FUEL)
+        guest = _calling(caller)
         results[0].kind = _I64
-        answer = guest.host.call(_read(guest, arguments, 0), _read(guest, arguments, 2))
-        guest.host_call = HostCallInFlight(guest, answer, results[0])
-        continuation[0].env = guest.number
-        continuation[0].callback = _step
+        guest.host_call = _begun(guest, arguments, results[0])
+        continuation.env = guest.number
+        continuation.callback = _STEP
     except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
         _blame(guest, error)
 
 
-@native.wasmtime_func_async_continuation_callback_t
 def _step(number: int) -> bool:
     guest = None
     try:
@@ -108,9 +80,34 @@ def _step(number: int) -> bool:
         return False
 
 
-@native.wasmtime_func_async_continuation_callback_t
-def _never(number: int) -> bool:
+def _never(_number: int) -> bool:
     return False
+
+
+def _calling(caller: Any) -> Guest:
+    address = bindings.address(caller)
+    guest = guests[bindings.context_data(bindings.caller_context(address))]
+    guest.enter_host_call(address)
+    guest.charge(HOST_CALL_FUEL)
+    return guest
+
+
+def _begun(guest: Guest, arguments: Any, result: Any) -> HostCallInFlight:
+    if guest.host_call is not None:
+        raise GuestFault("trap", "the guest made a host call from within its `allocate`")
+    answer = guest.host.call(_read(guest, arguments, 0), _read(guest, arguments, 2))
+    return HostCallInFlight(guest, answer, result)
+
+
+def _read(guest: Guest, arguments: Any, at: int) -> bytes:
+    """The bytes of the (pointer, length) pair that stands at index `at`."""
+    pointer, length = arguments[at].of.i32 & 0xFFFF_FFFF, arguments[at + 1].of.i32 & 0xFFFF_FFFF
+    guest.check_range(pointer, length)
+    if length > MAX_ARGUMENT_BYTES:
+        reason = f"the guest handed over {length:,} bytes at once; at most {MAX_ARGUMENT_BYTES:,} are allowed"
+        raise GuestFault("output_too_large", reason)
+    guest.charge(length)
+    return guest.read(pointer, length)
 
 
 def _blame(guest: Guest | None, error: BaseException) -> None:
@@ -124,4 +121,7 @@ def _host_fault(error: BaseException) -> GuestFault:
     return fault
 
 
-_I64: Final = 1
+_LOG: Final = native.wasmtime_func_callback_t(_log)
+_HOST_CALL: Final = native.wasmtime_func_async_callback_t(_host_call)
+_STEP: Final = native.wasmtime_func_async_continuation_callback_t(_step)
+_NEVER: Final = native.wasmtime_func_async_continuation_callback_t(_never)

@@ -98,6 +98,7 @@ class PluginManager:
         checked = await asyncio.to_thread(check_plugin, files, self._policy)
         self._make_room(checked, files)
         plugin = await self._start(checked, files)
+        self._make_room(checked, files)  # once more: another may have been loaded meanwhile
         self._plugins.setdefault(plugin.name, {})[plugin.version] = plugin
         _log.info("loaded %s %s from %s", plugin.name, plugin.version, files.wasm)
         return plugin

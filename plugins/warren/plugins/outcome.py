@@ -45,7 +45,7 @@ class GuestMessage:
 
 @dataclass(frozen=True, slots=True)
 class HostCall:
-    """One use of a host function: when it began (ns since the epoch), how long it took, and how it failed, if it did."""
+    """One use of a host function: when it began (ns since the epoch), how long it took, and how it failed if it did."""
 
     name: str
     start_ns: int

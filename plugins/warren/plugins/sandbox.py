@@ -35,6 +35,7 @@ class Sandbox:
         grant: Grant,
         config: bytes,
         functions: Mapping[str, HostFunction],
+        *,
         caps: Caps = DEFAULT_CAPS,
     ) -> None:
         """`config` is the JSON that `initialize` is given."""

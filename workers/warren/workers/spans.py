@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 
-from warren.bus import AttributeValue, Message, Span, Trace, TraceContext
+from warren.bus import Message, Span, Trace, TraceContext, message_attributes, send_name
 from warren.plugins import Outcome
 
 
@@ -70,20 +70,20 @@ class RunSpans:
         """A message that was published, from `start_ns` to its confirmation just now."""
         self.spans.append(
             Span(
-                f"send {message.exchange or message.routing_key}",
+                send_name(message),
                 context,
                 parent.span_id,
                 "producer",
                 start_ns,
                 time.time_ns() - start_ns,
-                _messaging("send", message, destination(message)),
+                message_attributes("send", message),
                 error,
             )
         )
 
     def finish(self, error: str | None) -> Trace:
         """Close the span of the delivery itself, and give all that is known so far."""
-        attributes = _messaging("process", self._message, f"{destination(self._message)}:{self._queue}")
+        attributes = message_attributes("process", self._message, self._queue)
         if self._message.message_id is None:
             attributes["warren.request.without_message_id"] = True
         self.spans.insert(
@@ -100,23 +100,3 @@ class RunSpans:
             ),
         )
         return Trace(self.context.trace_id, tuple(self.spans))
-
-
-def destination(message: Message) -> str:
-    """`messaging.destination.name` for RabbitMQ."""
-    return f"{message.exchange}:{message.routing_key}" if message.exchange else message.routing_key
-
-
-def _messaging(operation: str, message: Message, destination_name: str) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {
-        "messaging.system": "rabbitmq",
-        "messaging.operation.name": operation,
-        "messaging.operation.type": operation,
-        "messaging.destination.name": destination_name,
-        "messaging.rabbitmq.destination.routing_key": message.routing_key,
-    }
-    if message.message_id is not None:
-        attributes["messaging.message.id"] = message.message_id
-    if message.correlation_id is not None:
-        attributes["messaging.message.conversation_id"] = message.correlation_id
-    return attributes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from opentelemetry import metrics, trace
@@ -48,15 +48,17 @@ def telemetry() -> Iterator[ExportSpans | None]:
     On leaving, what has not been sent yet is sent.
     """
     resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", "warren-worker")})
-    meters = _meters(resource) if _wanted("metrics") else None
-    processor = BatchSpanProcessor(OTLPSpanExporter()) if _wanted("traces") else None
-    try:
-        yield None if processor is None else _exporter(processor, resource)
-    finally:
-        if processor is not None:
-            processor.shutdown()
-        if meters is not None:
-            meters.shutdown()
+    with ExitStack() as to_send:
+        if _wanted("metrics"):
+            meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
+            to_send.callback(meters.shutdown)
+            metrics.set_meter_provider(meters)
+        if not _wanted("traces"):
+            yield None
+            return
+        processor = BatchSpanProcessor(OTLPSpanExporter())
+        to_send.callback(processor.shutdown)
+        yield _exporter(processor, resource)
 
 
 def _wanted(signal: str) -> bool:
@@ -71,12 +73,6 @@ def _wanted(signal: str) -> bool:
 def _has_endpoint(signal: str) -> bool:
     names = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
     return any(os.environ.get(name) for name in names)
-
-
-def _meters(resource: Resource) -> MeterProvider:
-    provider = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
-    metrics.set_meter_provider(provider)
-    return provider
 
 
 def _exporter(processor: BatchSpanProcessor, resource: Resource) -> ExportSpans:

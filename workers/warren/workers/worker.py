@@ -21,7 +21,6 @@ from functools import partial
 from typing import Any, Final
 
 from warren.bus import (
-    DIRECT_REPLY_TO,
     BusError,
     Consumer,
     Delivery,
@@ -45,6 +44,7 @@ from warren.bus import (
     read_request,
     read_trace_context,
     result_message,
+    retry_message,
     retry_topology,
 )
 from warren.manifests import InvalidValue, Retry, VersionReq
@@ -222,14 +222,7 @@ class Worker:
     async def _retry(self, plugin_name: str, message: Message, attempt: int, delay_ms: int) -> None:
         # Declared anew each time: the queue goes when nobody has declared it for a while.
         await self._transport.declare(retry_topology(self._names, plugin_name, delay_ms))
-        headers = {**message.headers, Header.ATTEMPT: attempt + 1}
-        again = replace(
-            message,
-            exchange="",
-            routing_key=self._names.retry(plugin_name, delay_ms),
-            expiration_ms=None,
-            headers=headers,
-        )
+        again = retry_message(self._names, message, plugin=plugin_name, attempt=attempt + 1, delay_ms=delay_ms)
         await self._transport.publish(again, mandatory=True)
 
     async def _answer(
@@ -285,10 +278,8 @@ class Worker:
         spans.add_sent(message, context, spans.run_context, start_ns, error)
 
     async def _publish_result(self, result: Message, run: _Run, attempt: int) -> None:
-        # An address of direct reply-to is no queue: published to it as mandatory, even what arrives comes back.
-        awaited = result.exchange == "" and not result.routing_key.startswith(DIRECT_REPLY_TO)
         try:
-            await self._transport.publish(result, mandatory=awaited)
+            await self._transport.publish(result, mandatory=result.exchange == "")  # others may have no listener
         except Unroutable as error:
             unwanted = replace(run, outcome=replace(run.outcome, error=f"the result found no one: {error}"))
             await self._bury(result, unwanted, run.plugin.name if run.plugin else None, attempt, None)

@@ -42,7 +42,13 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Sandboxed WebAssembly plugins as workers on RabbitMQ.",
-    epilog="\n".join(["Exit codes:", *(f"{code.value:>5}  {meaning}" for code, meaning in MEANINGS.items())]),
+    epilog="\n".join(
+        [
+            "Exit codes:",
+            *(f"{code.value:>5}  {meaning}" for code, meaning in MEANINGS.items()),
+            "NO_COLOR=1 leaves out the colours; WARREN_DEBUG=1 shows where an error came from.",
+        ]
+    ),
 )
 
 
@@ -109,7 +115,7 @@ def worker(
             envvar="WARREN_DELIVERY_LIMIT",
             metavar="N",
             min=1,
-            help="Deliveries that may come to nothing; then it is dead.",
+            help="Times a message may take its worker down, before it is dead-lettered.",
         ),
     ] = 20,
     max_request_bytes: Annotated[
@@ -169,11 +175,11 @@ def call(
 
     With --plugins it runs here; with --broker, or WARREN_BROKER, in whichever worker serves it.
     """
-    from .call import Call, run
+    from .call import Call, destination, run
 
     if plugins is not None and _is_from_environment(context, "broker"):
         broker = None
-    request = Call(plugin, action, data, plugins, broker, timeout, version_req, prefix)
+    request = Call(plugin, action, data, destination(plugins, broker), timeout, version_req, prefix)
     return run(request, log_level, trace=trace, as_json=as_json)
 
 

@@ -14,35 +14,42 @@ from warren.manifests import VersionReq
 
 from .exit_codes import ExitCode
 from .failures import WrongUsage
-from .json_data import read_data
+from .json_data import json_text, print_json, read_data
 from .logs import configure_logging
-from .output import print_error, print_json, stdout
+from .output import print_error, stdout
 from .result_view import exit_code, figures, result_data
-from .text import json_text
 from .waterfall import waterfall
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the command line asked for."""
+    """What the command line asked for. `where` is a folder of plugins to run here, or the URL of a broker."""
 
     plugin: str
     action: str
     data: str | None
-    plugins: Path | None
-    broker: str | None
+    where: Path | str
     timeout_s: float
     version: str | None
     prefix: str
 
 
+def destination(plugins: Path | None, broker: str | None) -> Path | str:
+    """The one of the two that is given. Raises `WrongUsage`."""
+    match plugins, broker:
+        case None, str():
+            return broker
+        case Path(), None:
+            return plugins
+        case None, None:
+            hint = "--plugins DIR runs it here, --broker URL (or WARREN_BROKER) in whichever worker serves it"
+            raise WrongUsage("where is the plugin?", hint)
+        case _:
+            raise WrongUsage("--plugins runs the plugin here and --broker elsewhere; give one of them")
+
+
 def run(call: Call, log_level: str, *, trace: bool, as_json: bool) -> ExitCode:
     """Call, print the result, and give the exit code its outcome has."""
-    if call.plugins is None and call.broker is None:
-        hint = "--plugins DIR runs it here, --broker URL (or WARREN_BROKER) in whichever worker serves it"
-        raise WrongUsage("where is the plugin?", hint)
-    if call.plugins is not None and call.broker is not None:
-        raise WrongUsage("--plugins runs the plugin here and --broker elsewhere; give one of them")
     if call.version is not None:
         _check_requirement(call.version)
     data = read_data(call.data)
@@ -63,13 +70,13 @@ def _check_requirement(requirement: str) -> None:
 
 
 async def _call(call: Call, data: Any) -> Result:
-    if call.plugins is None:
-        async with Client(call.broker or "", prefix=call.prefix, timeout_s=call.timeout_s) as client:
+    if isinstance(call.where, str):
+        async with Client(call.where, prefix=call.prefix, timeout_s=call.timeout_s) as client:
             return await _ask(client, call, data)
     # Here, so that a client with no sandbox can call workers elsewhere.
     from ..embedded import embedded  # noqa: PLC0415
 
-    async with embedded(call.plugins, timeout_s=call.timeout_s) as here:
+    async with embedded(call.where, timeout_s=call.timeout_s) as here:
         return await _ask(here.client, call, data)
 
 

@@ -14,7 +14,8 @@ from warren.plugins.errors import LoadFailed
 from warren.plugins.files import PluginFiles, find_plugins
 
 from .exit_codes import ExitCode
-from .output import print_json, stdout
+from .json_data import print_json
+from .output import stdout
 from .text import printable
 
 

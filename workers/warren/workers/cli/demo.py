@@ -22,8 +22,9 @@ from ..embedded import embedded
 from ..samples import sample_documents, sample_plugins
 from .exit_codes import ExitCode
 from .failures import WrongUsage
+from .json_data import print_json
 from .logs import configure_logging
-from .output import print_error, print_json, stdout
+from .output import print_error, stdout
 from .result_view import exit_code, trace_data
 from .text import duration, printable
 from .waterfall import waterfall
@@ -87,7 +88,7 @@ def run(files: list[Path], *, as_json: bool) -> int:
 
 def _read(path: Path) -> Document:
     try:
-        return Document(path.name, path.read_text(encoding="utf-8"))
+        return Document(printable(path.name), path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WrongUsage(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The data of a request or an event as the command line takes it: `JSON`, `@file` or `-` for stdin."""
+"""JSON in and out: data as the command line takes it (`JSON`, `@FILE`, `-`), and what `--json` prints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from .failures import WrongUsage
+from .text import printable
 
 
 def read_data(argument: str | None) -> Any:
@@ -31,3 +32,15 @@ def _source(argument: str) -> bytes:
         return Path(argument[1:]).read_bytes()
     except OSError as error:
         raise WrongUsage(f"cannot read {argument[1:]}: {error.strerror}") from error
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON that is `printable` too. What does not print is always within a string, where escapes belong."""
+    lines = to_json(value, indent=indent, inf_nan_mode="null").decode().split("\n")
+    return "\n".join(map(printable, lines))
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout, there at once."""
+    sys.stdout.write(json_text(value) + "\n")
+    sys.stdout.flush()

@@ -14,10 +14,11 @@ from warren.bus import Client, Listener, PluginMessage, Result
 
 from .exit_codes import ExitCode
 from .failures import WrongUsage
+from .json_data import json_text, print_json
 from .logs import configure_logging
-from .output import print_json, print_note, stdout
+from .output import print_note, stdout
 from .result_view import figures, result_data
-from .text import json_text, printable
+from .text import printable
 
 #: To reach the broker; how long to listen is another matter.
 CONNECT_LIMIT_S: Final = 30.0

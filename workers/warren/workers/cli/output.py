@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 from rich.console import Console
 from rich.text import Text
 
-from .text import json_text, printable
+from .text import printable
 
 
 def stdout() -> Console:
@@ -19,12 +16,6 @@ def stdout() -> Console:
 def stderr() -> Console:
     """The console for everything else."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
-
-
-def print_json(value: Any) -> None:
-    """One line of JSON on stdout, there at once."""
-    sys.stdout.write(json_text(value) + "\n")
-    sys.stdout.flush()
 
 
 def print_error(message: str, hint: str | None = None) -> None:

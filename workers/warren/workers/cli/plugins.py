@@ -12,8 +12,9 @@ from rich.text import Text
 from warren.plugins import Plugin, PluginManager
 
 from .exit_codes import ExitCode
+from .json_data import print_json
 from .logs import configure_logging
-from .output import print_error, print_json, print_note, stdout
+from .output import print_error, print_note, stdout
 from .text import duration, printable, size
 
 

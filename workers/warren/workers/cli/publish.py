@@ -11,9 +11,9 @@ from warren.bus import Client
 
 from .exit_codes import ExitCode
 from .failures import WrongUsage
-from .json_data import read_data
+from .json_data import print_json, read_data
 from .logs import configure_logging
-from .output import print_json, stdout
+from .output import stdout
 from .text import printable
 
 

@@ -46,12 +46,15 @@ def trace_data(trace: Trace | None) -> Any:
 
 
 def figures(result: Result) -> Text:
-    """What a run was and used, in one line."""
+    """What a run was and used, in one line. A request that was not run used nothing."""
+    used = (
+        f" · {duration(result.duration_us)} · {result.fuel:,} fuel · {size(result.memory_bytes)}" if result.fuel else ""
+    )
     style = "green" if result.ok else "red"
     return Text.assemble(
         (f"{printable(result.plugin)} {printable(result.version or '')}".strip(), "dim"),
         (" · ", "dim"),
         (result.outcome, style),
-        (f" · {duration(result.duration_us)} · {result.fuel:,} fuel · {size(result.memory_bytes)}", "dim"),
+        (used, "dim"),
         (f" · attempt {result.attempt}" if result.attempt > 1 else "", "dim"),
     )

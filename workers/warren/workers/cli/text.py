@@ -4,20 +4,11 @@ character that could move the cursor, colour the screen or make one line look li
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from pydantic_core import to_json
 
 
 def printable(text: str) -> str:
     """`text` with every character that does not print written as JSON's escape for it."""
     return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-
-
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON that is `printable` too. What does not print is always within a string, where escapes belong."""
-    lines = to_json(value, indent=indent, inf_nan_mode="null").decode().split("\n")
-    return "\n".join(map(printable, lines))
 
 
 def duration(microseconds: float) -> str:
