@@ -60,6 +60,7 @@ class HostSession:
         self._log_bytes_left = caps.log_bytes
         self._message_bytes_left = caps.message_bytes
         self._dropped_lines = 0
+        self._not_begun: Awaitable[Any] | None = None
 
     def log(self, level: int, text: bytes) -> None:
         """Keep a line, up to the caps; unknown levels count as the nearest known one."""
@@ -95,10 +96,16 @@ class HostSession:
         try:
             value = self._invoke(text, arguments)
             if isinstance(value, Awaitable):
+                self._not_begun = value
                 return self._awaited(text, start_ns, began_ns, value)
             return self._answer(text, start_ns, began_ns, value)
         except _FAILURES as error:
             return self._answer_error(text, start_ns, began_ns, error)
+
+    def close(self) -> None:
+        """The run has ended: close a host function's coroutine that it called and did not live to see begin."""
+        if isinstance(self._not_begun, Coroutine):
+            self._not_begun.close()
 
     def _invoke(self, name: str, arguments: bytes) -> Any:
         function = self._functions.get(name)
@@ -111,6 +118,7 @@ class HostSession:
         return function(self, value)
 
     async def _awaited(self, name: str, start_ns: int, began_ns: int, value: Awaitable[Any]) -> bytes:
+        self._not_begun = None
         try:
             return self._answer(name, start_ns, began_ns, await value)
         except _FAILURES as error:

@@ -114,6 +114,7 @@ class Sandbox:
             )
         finally:
             guest.close()
+            session.close()
 
 
 def read_answer(answer: bytes) -> RunKind:

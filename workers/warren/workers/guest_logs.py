@@ -8,6 +8,8 @@ from typing import Final
 
 from warren.plugins import LogLine
 
+from .text import printable
+
 _LEVELS: Final = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -25,9 +27,4 @@ def log_guest_lines(plugin: str, lines: tuple[LogLine, ...]) -> None:
     for line in lines:
         level = _LEVELS[line.level]
         if logger.isEnabledFor(level):
-            logger.log(level, "%s", escaped(line.text))
-
-
-def escaped(text: str) -> str:
-    """`text` with every character that does not print written as its escape."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+            logger.log(level, "%s", printable(line.text))

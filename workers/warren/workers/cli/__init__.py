@@ -2,7 +2,7 @@
 
     app          every command's arguments and options       exit_codes   what the exit codes mean
     demo, worker, call, publish, listen, plugins, check       what each command does, loaded when it runs
-    text, output, waterfall, result_view, logs                how it is said, to people and as JSON
+    output, waterfall, result_view, logs                      how it is said, to people and as JSON
     failures     errors as a sentence, a hint and an exit code
 
 Whatever a plugin or a message brings is shown with its control characters escaped, and never read as markup.

@@ -13,10 +13,10 @@ from warren.plugins.checks import check_plugin
 from warren.plugins.errors import LoadFailed
 from warren.plugins.files import PluginFiles, find_plugins
 
+from ..text import printable
 from .exit_codes import ExitCode
 from .json_data import print_json
 from .output import stdout
-from .text import printable
 
 
 @dataclass(frozen=True, slots=True)

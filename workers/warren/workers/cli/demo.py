@@ -20,13 +20,13 @@ from warren.bus import Client, Listener, Result, Span, Trace, TraceContext
 
 from ..embedded import embedded
 from ..samples import sample_documents, sample_plugins
+from ..text import duration, printable
 from .exit_codes import ExitCode
 from .failures import WrongUsage
 from .json_data import print_json
 from .logs import configure_logging
 from .output import print_error, stdout
 from .result_view import exit_code, trace_data
-from .text import duration, printable
 from .waterfall import waterfall
 
 #: In the order in which one wakes the next.

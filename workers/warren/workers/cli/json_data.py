@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from ..text import printable
 from .failures import WrongUsage
-from .text import printable
 
 
 def read_data(argument: str | None) -> Any:

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from warren.bus import Client, Listener, PluginMessage, Result
 
+from ..text import printable
 from .exit_codes import ExitCode
 from .failures import WrongUsage
 from .json_data import json_text, print_json
 from .logs import configure_logging
 from .output import print_note, stdout
 from .result_view import figures, result_data
-from .text import printable
 
 #: To reach the broker; how long to listen is another matter.
 CONNECT_LIMIT_S: Final = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from .text import printable
+from ..text import printable
 
 
 def stdout() -> Console:

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from warren.plugins import Plugin, PluginManager
 
+from ..text import duration, printable, size
 from .exit_codes import ExitCode
 from .json_data import print_json
 from .logs import configure_logging
 from .output import print_error, print_note, stdout
-from .text import duration, printable, size
 
 
 def run(directory: Path, *, as_json: bool) -> ExitCode:

@@ -9,12 +9,12 @@ from rich.text import Text
 
 from warren.bus import Client
 
+from ..text import printable
 from .exit_codes import ExitCode
 from .failures import WrongUsage
 from .json_data import print_json, read_data
 from .logs import configure_logging
 from .output import stdout
-from .text import printable
 
 
 def run(

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from warren.bus import OutcomeKind, Result, Trace, encode_trace
 
+from ..text import duration, printable, size
 from .exit_codes import ExitCode
-from .text import duration, printable, size
 
 _EXIT_CODES = {OutcomeKind.OK: ExitCode.OK, OutcomeKind.FAILED: ExitCode.FAILED}
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from warren.bus import Span, Trace
 
-from .text import duration, printable
+from ..text import duration, printable
 
 _COLOURS: Final = {"producer": "cyan", "consumer": "blue", "internal": "green", "client": "magenta"}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren.workers.cli.json_data import json_text
-from warren.workers.cli.text import duration, printable, size
+from warren.workers.text import duration, printable, size
 
 #: Anything but lone surrogates, which no message of Warren's can hold.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
