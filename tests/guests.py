@@ -61,8 +61,16 @@ def data(at: int, content: bytes | str) -> str:
 def ask(name: bytes | str, arguments: bytes | str = b"", *, at: int = 1024) -> tuple[str, str]:
     """A host call: the expression, whose result is an i64, and the data it needs, which goes into `more`."""
     raw_name, raw = (part.encode() if isinstance(part, str) else part for part in (name, arguments))
-    call = f"(call $ask (i32.const {at}) (i32.const {len(raw_name)}) (i32.const {at + len(raw_name)}) (i32.const {len(raw)}))"
+    name_at_and_length = f"(i32.const {at}) (i32.const {len(raw_name)})"
+    call = f"(call $ask {name_at_and_length} (i32.const {at + len(raw_name)}) (i32.const {len(raw)}))"
     return call, data(at, raw_name + raw)
+
+
+def log_answer(call: str) -> str:
+    """A body that logs what this host call gives, and then answers."""
+    return f"""(local $got i64) (local.set $got {call})
+      (call $say (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32))) (i32.wrap_i64 (local.get $got)))
+      (call $answer)"""
 
 
 def answering(answer: bytes | str, *, at: int = 1024) -> bytes:

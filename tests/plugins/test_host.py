@@ -10,16 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.guests import OK, ask, data, wat
+from tests.guests import OK, ask, data, log_answer, wat
 from tests.plugins.conftest import MakeSandbox
 from warren.plugins import GuestMessage, HostFunctionError, HostSession, Outcome
 from warren.plugins.host import Caps
 from warren.plugins.host_imports import HOST_CALL_FUEL
-
-#: Log what `host_call` answers, then answer.
-LOG_IT = """(local $got i64) (local.set $got {})
-  (call $say (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32))) (i32.wrap_i64 (local.get $got)))
-  (call $answer)"""
 
 Run = Callable[..., Any]
 
@@ -31,7 +26,7 @@ def call(make_sandbox: MakeSandbox) -> Run:
     async def run(name: str | bytes, arguments: bytes = b"", function: Any = None, **options: Any) -> Outcome:
         body, segment = ask(name, arguments)
         functions = {} if function is None else {str(name): function}
-        sandbox = await make_sandbox(wat(LOG_IT.format(body), more=segment), functions, **options)
+        sandbox = await make_sandbox(wat(log_answer(body), more=segment), functions, **options)
         return await sandbox.run(b"{}")
 
     return run

@@ -95,8 +95,8 @@ def _compile(schema: Mapping[str, Any] | None, source: str) -> jsonschema_rs.Val
         return jsonschema_rs.validator_for(
             dict(schema), retriever=_refuse_reference, pattern_options=jsonschema_rs.RegexOptions()
         )
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise LoadFailed(source, f"not a JSON Schema: {getattr(error, 'message', error)}") from error
+    except jsonschema_rs.ValidationError as error:
+        raise LoadFailed(source, f"not a JSON Schema: {error.message}") from error
 
 
 def _refuse_reference(uri: str) -> Any:

@@ -221,15 +221,16 @@ class Guest:
         bindings.get_fuel(self.context, self._base + Slots.fuel.offset)
         return int(self.slots.fuel)
 
-    def charge(self, fuel: int) -> None:
+    def charge(self, fuel: int, *, slice_fuel: int = 0) -> None:
         """Take fuel for work that the host does. What is not there is not taken, and the guest stops at its next step.
 
         To set the fuel begins a new slice, so a guest that calls often would never pause: the slice under way is told
-        to end where it would have ended.
+        to end where it would have ended, or earlier by `slice_fuel`.
         """
         fuel_left = self._fuel_left()
         if self._slice_floor is None:
             self._slice_floor = fuel_left - SLICE_FUEL
+        self._slice_floor += slice_fuel
         fuel_left = max(0, fuel_left - fuel)
         bindings.set_fuel(self.context, fuel_left)
         bindings.set_yield_interval(self.context, max(1, fuel_left - self._slice_floor))

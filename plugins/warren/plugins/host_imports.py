@@ -18,8 +18,12 @@ from .errors import GuestFault
 from .guest import Guest, HostCallInFlight, guests
 from .module import FuncType
 
-#: Fuel for a host call besides what its bytes cost; one takes the host about as long as this much guest code.
+#: Fuel for a host call besides what its bytes cost.
 HOST_CALL_FUEL: Final = 1_000
+
+#: What a host call takes of a slice besides its fuel: it takes the host some 20 µs, as long as this much guest code,
+#: and the event loop waits for the slice's end.
+HOST_CALL_SLICE_FUEL: Final = 20_000
 
 #: What a guest can hand over in one piece: arguments become Python objects, which take fifty times the space.
 MAX_ARGUMENT_BYTES: Final = 1 << 20
@@ -88,7 +92,7 @@ def _calling(caller: Any) -> Guest:
     address = bindings.address(caller)
     guest = guests[bindings.context_data(bindings.caller_context(address))]
     guest.enter_host_call(address)
-    guest.charge(HOST_CALL_FUEL)
+    guest.charge(HOST_CALL_FUEL, slice_fuel=HOST_CALL_SLICE_FUEL)
     return guest
 
 
