@@ -22,10 +22,10 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SPAN_ID = "b7ad6b7169203331"
 
 
-def ask(url: str, prefix: str, body: bytes, **properties: Any) -> tuple[pika.BasicProperties, bytes]:
-    """Publish one request to text_processor and wait for its answer, by direct reply-to."""
+def ask(url: str, prefix: str, body: bytes, **properties: Any) -> tuple[Any, bytes]:
+    """Publish one request to text_processor and wait for its answer, by direct reply-to: properties and body."""
     connection = pika.BlockingConnection(pika.URLParameters(url))
-    answers: list[tuple[pika.BasicProperties, bytes]] = []
+    answers: list[tuple[Any, bytes]] = []
     try:
         channel = connection.channel()
         channel.basic_consume(
