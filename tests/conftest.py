@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.broker import Broker, NoBroker, any_broker
+from warren.plugins.artefacts import CACHE_VARIABLE
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,14 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         if os.environ.get("CI"):
             pytest.fail(str(reason))
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_compiled_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests compile, here and in the processes they start, is kept for this run and nowhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -34,6 +34,10 @@ class WorkerProcess:
         await asyncio.wait_for(self._serving.wait(), START_LIMIT_S)
         assert self.process.returncode is None, self.said
 
+    async def until_read(self) -> None:
+        """Return once all that it said has been read, which is after its end."""
+        await asyncio.wait_for(self._reading, START_LIMIT_S)
+
     @property
     def said(self) -> str:
         return "\n".join(self.lines)

@@ -211,7 +211,7 @@ async def test_a_consumer_goes_on_after_the_broker_closed_all_connections(
 
 
 async def test_everything_works_again_after_the_broker_restarted(
-    broker: Broker, transport: AmqpTransport, queue: str, prefix: str
+    broker: Broker, transport: AmqpTransport, queue: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox, replies, heard = Inbox(), Inbox(), Inbox()
     listener = f"{prefix}.listener"
@@ -233,6 +233,9 @@ async def test_everything_works_again_after_the_broker_restarted(
     assert (await replies.next()).message.body == b"answer"
     await until_routable(transport, Message(b"heard", "", listener))
     assert (await heard.next_settled()).body == b"heard"
+    lost, back = [record.getMessage() for record in caplog.records if record.name == "warren.bus.amqp_link"]
+    assert lost.startswith("lost the broker at amqp://guest@127.0.0.1")
+    assert back.endswith("is back")
 
 
 async def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again(

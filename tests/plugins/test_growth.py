@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from warren.plugins.errors import ModuleRefused
-from warren.plugins.growth import _IMMEDIATES, _LISTS, WITNESS_EXPORT, with_growth_witness
+from warren.plugins.growth import WITNESS_EXPORT, with_growth_witness
+from warren.plugins.instructions import IMMEDIATES, LISTS
 from warren.plugins.module import read_module
 from warren.plugins.wasm_binary import PREAMBLE_BYTES, SECTION_IDS, leb128, sized
 
@@ -314,7 +315,7 @@ SURROUNDINGS = (
 )
 
 #: Read in another way than zeros can show: else and end, blocks, lists, and null references of a type.
-NOT_COMPARED = {0x02, 0x03, 0x04, 0x05, 0x0B, *_LISTS, 0xD0}
+NOT_COMPARED = {0x02, 0x03, 0x04, 0x05, 0x0B, *LISTS, 0xD0}
 
 
 @pytest.mark.parametrize(("prefix", "opcodes"), [(None, 0x100), (0xFC, 0x40), (0xFD, 0x200)])
@@ -325,7 +326,7 @@ def test_every_instruction_has_the_immediates_that_wasmtime_reads(prefix: int | 
             continue
         key = opcode if prefix is None else prefix << 16 | opcode
         encoded = bytes([opcode]) if prefix is None else bytes([prefix]) + leb128(opcode)
-        ours = sum(_IMMEDIATES[key]) if key in _IMMEDIATES else None
+        ours = sum(IMMEDIATES[key]) if key in IMMEDIATES else None
         theirs = _immediate_bytes(encoded)
         if theirs is not None and theirs != ours:
             differing[hex(key)] = (ours, theirs)

@@ -21,6 +21,9 @@ def export(name: str, body: str, parameters: str = "") -> str:
     return f'(func (export "{name}") {parameters} (result i32) {body})'
 
 
+TIME = ask("get_time")
+
+
 async def test_one_plugin_is_loaded_and_run(tmp_path: Path) -> None:
     async with PluginManager() as manager:
         plugin = await manager.load_plugin(write_plugin(tmp_path, "a"))
@@ -59,7 +62,11 @@ BAD = {
     "an unknown key": (wat(), "[nonsense]", "nonsense"),
     "a capability not granted": (wat(), '[capabilities]\nrequired = ["network"]', "'network', which is not granted"),
     "an ABI not known": (wat(), '[runtime]\nabi = "extism"', "only 'core' is"),
-    "a snapshot": (wat(), "[runtime]\nsnapshot = true", "snapshot is not supported yet"),
+    "a snapshot of a talk": (
+        wat(more=export("initialize", f"(drop {TIME[0]}) (i32.const 0)", "(param i32 i32)") + TIME[1]),
+        "[runtime]\nsnapshot = true",
+        "calls the host function 'get_time'",
+    ),
     "a schema that is none": (wat(), '[actions.x.request]\ntype = "what"', "[actions.x] request: not a JSON Schema"),
     "a schema elsewhere": (wat(), '[actions.x.request]\n"$ref" = "http://example.com/"', "are not followed"),
     "no TOML": (wat(), "[[[", ""),
@@ -92,7 +99,7 @@ async def test_a_module_that_does_not_compile_is_named(tmp_path: Path) -> None:
     broken = wat().replace(b"\x42\x20\x86", b"\x42\x20\x6a")  # i64.shl become i32.add
     assert broken != wat()
     async with PluginManager() as manager:
-        with pytest.raises(LoadFailed, match=r"a\.wasm: does not compile: "):
+        with pytest.raises(LoadFailed, match=r"a\.wasm: the module does not compile: "):
             await manager.load_plugin(write_plugin(tmp_path, "a", broken))
 
 

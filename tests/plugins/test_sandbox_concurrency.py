@@ -17,6 +17,7 @@ from tests.guests import OK, ask, data, log_answer, wat
 from tests.plugins.conftest import MakeSandbox
 from warren.plugins import HostSession
 from warren.plugins.guest import guests
+from warren.plugins.sandbox import Sandbox
 
 ENDLESS_FUEL = 10**14
 SPIN = "(loop (br 0)) unreachable"
@@ -243,8 +244,12 @@ async def test_garbage_is_collected_in_the_middle_of_host_calls(make_sandbox: Ma
 def test_event_loops_in_several_threads_share_an_engine(make_sandbox: MakeSandbox) -> None:
     kinds: list[str] = []
 
+    async def make() -> tuple[Sandbox, Sandbox]:
+        return await make_sandbox(WAITING, {"wait": briefly}), await make_sandbox(wat("unreachable"))
+
+    good, bad = asyncio.run(make())
+
     async def work() -> None:
-        good, bad = await make_sandbox(WAITING, {"wait": briefly}), await make_sandbox(wat("unreachable"))
         for _ in range(100):
             kinds.append((await good.run(b"{}")).kind)
             kinds.append((await bad.run(b"{}")).kind)

@@ -21,16 +21,18 @@ from warren.bus import (
     Message,
     Names,
     OutcomeKind,
+    PublishRefused,
     PublishTimeout,
     Queue,
     Result,
     Span,
     Topology,
     Transport,
+    Unroutable,
     connect,
     request_message,
 )
-from warren.plugins import PluginManager
+from warren.plugins import Outcome, Plugin, PluginManager
 from warren.plugins.guest import guests
 from warren.workers.settings import WorkerSettings
 from warren.workers.worker import Worker
@@ -297,6 +299,61 @@ async def test_a_request_whose_result_is_not_confirmed_goes_back_and_is_answered
     assert late.attempt == 2
 
 
+async def test_a_run_that_fails_by_the_workers_fault_is_tried_again_later_and_given_up_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plugin(tmp_path, "plain", manifest_extra="[retry]\nmax_attempts = 3\ninitial_delay_ms = 10")
+    runs: list[bytes] = []
+
+    async def fail(_plugin: Plugin, request: bytes, **_: Any) -> Outcome:
+        runs.append(request)
+        raise OSError("out of order")
+
+    async with serving(tmp_path) as bus:
+        monkeypatch.setattr(Plugin, "run", fail)
+        result = await bus.client.call("plain", "do")
+        letter = await bus.dead_letter()
+    assert (result.outcome, result.error, result.attempt) == ("unavailable", "the worker failed: OSError", 3)
+    assert letter.headers[Header.OUTCOME] == "unavailable"
+    assert len(runs) == 3
+
+
+async def test_a_dead_letter_queue_that_somebody_deleted_is_declared_again(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "broken", wat("unreachable"))
+    recorders: list[Recording] = []
+
+    def record(transport: Transport) -> Transport:
+        recorders.append(Recording(transport))
+        return recorders[-1]
+
+    async with serving(tmp_path, record) as bus:
+        recorders[0].fail = [Unroutable("warren.dead", "broken.trap")]
+        assert (await bus.client.call("broken", "do")).attempt == 1
+        await bus.dead_letter()
+    assert "requeue" not in recorders[0].steps
+
+
+async def test_a_delivery_that_cannot_be_seen_to_its_end_does_not_come_again_at_once_nor_hold_up_a_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warren.workers.worker.GIVE_BACK_PAUSES_S", (0.0, LIMIT_S * 10))
+    write_plugin(tmp_path, "plain")
+    recorders: list[Recording] = []
+
+    def record(transport: Transport) -> Transport:
+        recorders.append(Recording(transport))
+        recorders[-1].fail = [PublishRefused("", "somewhere") for _ in range(1000)]
+        return recorders[-1]
+
+    async with serving(tmp_path, record) as bus:
+        await bus.publish("plain", b'{"action":"do","data":null}')
+        await until(lambda: len(recorders[0].fail) == 998)
+        assert recorders[0].steps == ["requeue"]
+        assert await bus.worker.drain() == 2
+    assert recorders[0].steps == ["requeue", "requeue"]
+    assert len(recorders[0].fail) == 998
+
+
 async def test_two_runs_of_one_request_have_results_of_one_id(tmp_path: Path) -> None:
     write_plugin(tmp_path, "plain")
     async with serving(tmp_path) as bus:
@@ -377,6 +434,8 @@ async def test_a_request_is_tried_again_as_the_manifest_says_and_then_given_up(t
         assert bus.dead.empty()
     assert (result.outcome, result.attempt) == (OutcomeKind.TRAP, 3)
     assert letter.headers[Header.ATTEMPT] == 3
+    assert letter.headers[Header.ORIGINAL_EXCHANGE] == NAMES.requests
+    assert letter.headers[Header.ORIGINAL_KEY] == "broken.do"
 
 
 async def test_the_deadline_of_a_request_can_be_shorter_than_its_plugins(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from .amqp_consumer import AmqpConsumer
-from .amqp_link import ConnectionLost, Link, unreachable
+from .amqp_link import ConnectionLost, Link, Outages, unreachable
 from .amqp_publisher import Publisher, ReplyConsumer
 from .amqp_topology import DeclaredTopology, declare
 from .connect import safe_url
@@ -60,9 +60,10 @@ class AmqpTransport:
         async with AsyncExitStack() as opened:
             try:
                 async with asyncio.timeout(timeout_s):
-                    publishing = await Link.connect(url, name=f"{name}.publish", heartbeat_s=heartbeat_s)
+                    outages = Outages(url)
+                    publishing = await Link.connect(url, outages, name=f"{name}.publish", heartbeat_s=heartbeat_s)
                     opened.push_async_callback(publishing.close)
-                    consuming = await Link.connect(url, name=f"{name}.consume", heartbeat_s=heartbeat_s)
+                    consuming = await Link.connect(url, outages, name=f"{name}.consume", heartbeat_s=heartbeat_s)
                     opened.push_async_callback(consuming.close)
                     self = cls(url, publishing, consuming)
                     await self._publisher.open()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import random
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,12 +20,13 @@ from aio_pika import RobustConnection
 from aio_pika.abc import AbstractConnection as AnyConnection
 from aio_pika.connection import make_url
 from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import ChannelClosed, InvalidFrameError, ProbableAuthenticationError
-from yarl import URL
 
+from .amqp_wire import Wire
 from .connect import safe_url
 from .errors import BrokerUnreachable, BusError, TransportClosed
+
+log = logging.getLogger(__name__)
 
 #: Between attempts to connect again; drawn once per connection, so that a thousand workers do not return as one.
 RECONNECT_INTERVAL_S: Final = (0.5, 1.5)
@@ -37,33 +39,47 @@ class ConnectionLost(Exception):
     """The channel or its connection ended while something was under way on it."""
 
 
-class Wire(TransportFactory):
-    """The socket under a connection, which aiormq keeps to itself: to hang up on a broker that reads nothing."""
+class Outages:
+    """Says once that the broker went away, and once that it is back, for all connections that one transport has."""
 
-    def __init__(self) -> None:
-        self._writer: asyncio.StreamWriter | None = None
+    def __init__(self, url: str) -> None:
+        self._url = safe_url(url)
+        self._away: set[Link] = set()
 
-    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self._writer = await factory.create(url, **options)
-        return reader, self._writer
+    def lost(self, link: Link, reason: BaseException | None) -> None:
+        if not self._away:
+            log.warning(
+                "lost the broker at %s, connecting again until it is back: %s", self._url, reason or "no reason"
+            )
+        self._away.add(link)
 
-    def abort(self) -> None:
-        if self._writer is not None:
-            self._writer.transport.abort()
+    def back(self, link: Link) -> None:
+        self._away.discard(link)
+        if not self._away:
+            log.warning("the broker at %s is back", self._url)
 
 
 class Link:
     """A connection that is open, or will be again. Whoever made it closes it."""
 
-    def __init__(self, robust: RobustConnection, wire: Wire) -> None:
+    def __init__(self, robust: RobustConnection, wire: Wire, outages: Outages) -> None:
         self._robust = robust
         self._wire = wire
+        self._outages = outages
         self._closing = asyncio.Event()
         robust.close_callbacks.add(_release_senders)
+        robust.close_callbacks.add(self._on_lost)
+        robust.reconnect_callbacks.add(self._on_back)
+
+    def _on_lost(self, _: AnyConnection | None, reason: BaseException | None) -> None:
+        if not self._closing.is_set():
+            self._outages.lost(self, reason)
+
+    def _on_back(self, _: AnyConnection | None) -> None:
+        self._outages.back(self)
 
     @classmethod
-    async def connect(cls, url: str, *, name: str, heartbeat_s: int) -> Link:
+    async def connect(cls, url: str, outages: Outages, *, name: str, heartbeat_s: int) -> Link:
         """Raises whatever aio-pika does when the broker cannot be reached; see `unreachable`."""
         interval_s = random.uniform(*RECONNECT_INTERVAL_S)  # noqa: S311 - not a secret
         robust = RobustConnection(
@@ -76,7 +92,7 @@ class Link:
         except BaseException:
             await robust.close()
             raise
-        return cls(robust, wire)
+        return cls(robust, wire, outages)
 
     async def open_channel(self, *, confirms: bool = False) -> AbstractChannel:
         """A new channel, once the broker is there. Raises `ConnectionLost`, `TransportClosed`."""

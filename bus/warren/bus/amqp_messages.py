@@ -13,15 +13,29 @@ from typing import Any, Final
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from .messages import Message
+from .messages import Header, Message
+from .wire import headers_size
 
 #: AMQP's delivery mode of a message that outlives its broker's process.
 PERSISTENT: Final = 2
 
+#: Tables in tables that are read. RabbitMQ's own `x-death` has three levels.
+MAX_DEPTH: Final = 16
+
+#: Beyond it pamqp, which writes single precision only, fails.
+MAX_FLOAT: Final = 3.4028234663852886e38
+
+#: What fits into one frame beside its own parts. RabbitMQ closes the connection that sends a longer one.
+MAX_PROPERTIES_BYTES: Final = (1 << 17) - 64
+
+
+class _TooDeep(Exception):
+    """Tables are nested deeper than `MAX_DEPTH`."""
+
 
 def to_properties(message: Message, message_id: str) -> Basic.Properties:
-    """The AMQP properties of an outgoing message."""
-    return Basic.Properties(
+    """The AMQP properties of an outgoing message. Raises ValueError for headers that cannot travel."""
+    properties = Basic.Properties(
         content_type=message.content_type,
         headers={name: _to_field(value) for name, value in message.headers.items()} or None,
         delivery_mode=PERSISTENT,
@@ -32,6 +46,11 @@ def to_properties(message: Message, message_id: str) -> Basic.Properties:
         timestamp=None if message.timestamp_s is None else datetime.fromtimestamp(message.timestamp_s, UTC),
         message_type=message.type,
     )
+    if headers_size(message.headers) > MAX_PROPERTIES_BYTES // 2:  # else there is no need to know it exactly
+        size = len(properties.marshal())
+        if size > MAX_PROPERTIES_BYTES:
+            raise ValueError(f"the message's headers take {size:,} bytes; {MAX_PROPERTIES_BYTES:,} fit into a frame")
+    return properties
 
 
 def to_message(delivered: DeliveredMessage) -> Message:
@@ -48,8 +67,15 @@ def to_message(delivered: DeliveredMessage) -> Message:
         content_type=properties.content_type,
         expiration_ms=None if properties.expiration is None else int(properties.expiration),
         timestamp_s=None if properties.timestamp is None else int(properties.timestamp.timestamp()),
-        headers={name: _from_field(value) for name, value in (properties.headers or {}).items()},
+        headers=_from_table(properties.headers or {}),
     )
+
+
+def _from_table(table: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {name: _from_field(value) for name, value in table.items()}
+    except _TooDeep:
+        return {Header.UNREADABLE: "headers"}
 
 
 def _to_field(value: Any) -> Any:
@@ -57,6 +83,8 @@ def _to_field(value: Any) -> Any:
     match value:
         case float() if not math.isfinite(value):
             raise ValueError(f"{value} cannot travel in a header: RabbitMQ closes the connection that sends it")
+        case float() if abs(value) > MAX_FLOAT:
+            return str(value)
         case bytes():
             return bytearray(value)
         case dict():
@@ -66,7 +94,7 @@ def _to_field(value: Any) -> Any:
     return value
 
 
-def _from_field(value: Any) -> Any:
+def _from_field(value: Any, depth: int = MAX_DEPTH) -> Any:
     """A field as plain data. Text that its publisher sent as bytes (Go's client does) becomes text."""
     match value:
         case bytes() | bytearray():
@@ -76,8 +104,10 @@ def _from_field(value: Any) -> Any:
                 return bytes(value)
         case datetime():
             return int(value.timestamp())
+        case dict() | list() if depth == 0:
+            raise _TooDeep
         case dict():
-            return {name: _from_field(inner) for name, inner in value.items()}
+            return {name: _from_field(inner, depth - 1) for name, inner in value.items()}
         case list():
-            return [_from_field(inner) for inner in value]
+            return [_from_field(inner, depth - 1) for inner in value]
     return value

@@ -25,6 +25,7 @@ from .wire import (
     check_action,
     check_plugin_name,
     count_header,
+    headers_size,
     is_action,
     json_bytes,
     json_type,
@@ -41,6 +42,10 @@ ON_MESSAGE: Final = "on_message"
 
 #: An error travels in a header, beside up to 8 KiB of trace, in one AMQP frame.
 MAX_ERROR_BYTES: Final = 1024
+
+#: What the headers of a request may take. They go on into its retries and its dead letter with more beside them, and
+#: all headers of a message have to fit into one AMQP frame of 128 KiB.
+MAX_HEADERS_BYTES: Final = 64 << 10
 
 #: RabbitMQ's count, on a delivery from a quorum queue, of the deliveries that came to nothing before.
 DELIVERY_COUNT: Final = "x-delivery-count"
@@ -109,6 +114,10 @@ def read_request(message: Message, plugin: str, *, max_bytes: int = DEFAULT_MAX_
     """
     if len(message.body) > max_bytes:
         raise MalformedMessage(f"the message is {len(message.body):,} bytes long; at most {max_bytes:,} are allowed")
+    if unreadable := text_header(message.headers, Header.UNREADABLE):
+        raise MalformedMessage(f"properties of the message that cannot be read: {unreadable}")
+    if (size := headers_size(message.headers)) > MAX_HEADERS_BYTES:
+        raise MalformedMessage(f"the headers take {size:,} bytes; at most {MAX_HEADERS_BYTES:,} are allowed")
     if message.type == EVENT_TYPE:
         _read_envelope(message.body)
         action, body = ON_MESSAGE, _request_body(ON_MESSAGE, message.body)
@@ -242,6 +251,9 @@ def retry_message(names: Names, message: Message, *, plugin: str, attempt: int, 
     """`message` for the retry queue of `delay_ms`, from which it comes back to the mailbox as its `attempt`-th try."""
     headers = {name: value for name, value in message.headers.items() if name != DELIVERY_COUNT}
     headers[Header.ATTEMPT] = attempt
+    # It comes back under another key; its dead letter, if there is one, is to tell this one.
+    headers.setdefault(Header.ORIGINAL_EXCHANGE, message.exchange)
+    headers.setdefault(Header.ORIGINAL_KEY, message.routing_key)
     retry_queue = names.retry(plugin, delay_ms)
     return replace(message, exchange="", routing_key=retry_queue, expiration_ms=None, headers=headers)
 
@@ -262,8 +274,9 @@ def dead_letter_message(
 
     Its `warren-*` headers tell what happened, as a result's do; what of the original they displace, and where it came
     from and who waited for it, are in `warren-original-*`. Nobody answers a dead letter, and it does not expire.
+    Of headers that take more than 64 KiB, those are kept that fit.
     """
-    headers = {name: value for name, value in message.headers.items() if name != DELIVERY_COUNT}
+    headers = _fitting_headers(message)
     headers |= {
         Header.OUTCOME: outcome.value,
         Header.ERROR: sayable(error).encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
@@ -271,12 +284,23 @@ def dead_letter_message(
         Header.VERSION: version,
         Header.ATTEMPT: attempt,
         Header.WORKER: worker,
-        Header.ORIGINAL_EXCHANGE: message.exchange,
-        Header.ORIGINAL_KEY: message.routing_key,
+        Header.ORIGINAL_EXCHANGE: headers.get(Header.ORIGINAL_EXCHANGE, message.exchange),
+        Header.ORIGINAL_KEY: headers.get(Header.ORIGINAL_KEY, message.routing_key),
         Header.ORIGINAL_REPLY_TO: message.reply_to,
-        Header.ORIGINAL_VERSION: message.headers.get(Header.VERSION),
+        Header.ORIGINAL_VERSION: headers.get(Header.VERSION),
     }
     headers = {name: value for name, value in headers.items() if value is not None}
     headers |= trace_headers(context) if context else {}
     key = f"{routing_word(plugin)}.{outcome}"
     return replace(message, exchange=names.dead, routing_key=key, reply_to=None, expiration_ms=None, headers=headers)
+
+
+def _fitting_headers(message: Message) -> dict[str, Any]:
+    headers: dict[str, Any] = {}
+    room = MAX_HEADERS_BYTES
+    for name, value in message.headers.items():
+        size = headers_size({name: value})
+        if name != DELIVERY_COUNT and size <= room:
+            headers[name] = value
+            room -= size
+    return headers

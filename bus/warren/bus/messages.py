@@ -17,9 +17,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
-#: A header value as AMQP's field table can carry it and as Warren uses it.
-HeaderValue = str | int | float | bool | bytes | None
-
 NO_HEADERS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 #: RabbitMQ's pseudo-queue for replies that need no queue (https://www.rabbitmq.com/docs/direct-reply-to).
@@ -55,6 +52,8 @@ class Header:
     ORIGINAL_KEY: Final = "warren-original-key"
     ORIGINAL_REPLY_TO: Final = "warren-original-reply-to"
     ORIGINAL_VERSION: Final = "warren-original-version"
+    #: Of a delivered message: the properties that could not be read, by their names in AMQP.
+    UNREADABLE: Final = "warren-unreadable"
 
 
 class OutcomeKind(StrEnum):

@@ -9,11 +9,13 @@ from pydantic_core import to_json
 from warren.manifests import Grant, GrantRefused, Manifest, Policy, grant, runtime_version
 
 from .actions import Actions
+from .backtrace import SourceLines, read_source_lines, without_debug_sections
 from .errors import LoadFailed, ModuleRefused
 from .files import PluginFiles
 from .growth import with_growth_witness
 from .host_imports import IMPORTS
 from .module import CoreAbi, check_core_abi, read_module
+from .wasi_abi import WASI_IMPORTS
 
 PAGE_BYTES = 65_536
 
@@ -27,6 +29,7 @@ class CheckedPlugin:
     actions: Actions
     abi: CoreAbi
     wasm: bytes
+    lines: SourceLines | None
 
 
 def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
@@ -39,24 +42,23 @@ def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
         raise LoadFailed(source, str(error)) from error
     if manifest.runtime.abi not in (None, "core"):
         raise LoadFailed(source, f"[runtime] abi = {manifest.runtime.abi!r} is not supported yet; only 'core' is")
-    if manifest.runtime.snapshot:
-        raise LoadFailed(source, "[runtime] snapshot is not supported yet")
     actions = Actions(manifest, source)
     try:
-        abi, wasm = check_module(files.read_module(), granted.limits.memory_bytes)
+        module = files.read_module()
+        abi, wasm = check_module(module, granted.limits.memory_bytes)
     except ModuleRefused as error:
         raise LoadFailed(str(files.wasm), error.reason) from error
-    return CheckedPlugin(manifest, granted, actions, abi, wasm)
+    return CheckedPlugin(manifest, granted, actions, abi, wasm, read_source_lines(module, wasm))
 
 
 def check_module(data: bytes, memory_bytes: int) -> tuple[CoreAbi, bytes]:
     """What ABI the module has, and the module with its growth witnessed. Raises `ModuleRefused`."""
     module = read_module(data)
-    abi = check_core_abi(module, IMPORTS)
+    abi = check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
     if module.memory is not None and module.memory.min_pages * PAGE_BYTES > memory_bytes:
         needed = module.memory.min_pages * PAGE_BYTES
         raise ModuleRefused(f"starts with {needed:,} bytes of memory; its limit is {memory_bytes:,}")
-    return abi, with_growth_witness(data)
+    return abi, without_debug_sections(with_growth_witness(data))
 
 
 def plugin_config(manifest: Manifest, granted: Grant) -> bytes:

@@ -23,29 +23,29 @@ async def start(guest: Guest, abi: CoreAbi, config: bytes) -> None:
     """Instantiate, and initialise as far as the module wants it."""
     await guest.instantiate()
     if abi.has_reactor_init:
-        await guest.call(b"_initialize", results=0)
+        await guest.call(b"_initialize", arity=0, results=0)
     if abi.has_initialize:
-        code = await guest.call(b"initialize", await _hand_over(guest, config), len(config))
+        code = await guest.call(b"initialize", await _hand_over(guest, config), len(config), arity=2)
         if code & 0xFFFF_FFFF:
             raise GuestFault("trap", f"the guest's `initialize` returned {_signed(code)}, not 0")
 
 
 async def check_health(guest: Guest, abi: CoreAbi) -> None:
     """Raises `GuestFault` when the guest says that it is not healthy."""
-    if abi.has_health_check and (code := await guest.call(b"health_check")) & 0xFFFF_FFFF != 1:
+    if abi.has_health_check and (code := await guest.call(b"health_check", arity=0)) & 0xFFFF_FFFF != 1:
         raise GuestFault("trap", f"the guest's `health_check` returned {_signed(code)}, not 1")
 
 
 async def shutdown(guest: Guest, abi: CoreAbi) -> None:
     """Raises `GuestFault` when the guest says that it failed."""
-    if abi.has_shutdown and (code := await guest.call(b"shutdown")) & 0xFFFF_FFFF:
+    if abi.has_shutdown and (code := await guest.call(b"shutdown", arity=0)) & 0xFFFF_FFFF:
         raise GuestFault("trap", f"the guest's `shutdown` returned {_signed(code)}, not 0")
 
 
 async def handle_request(guest: Guest, abi: CoreAbi, request: bytes, *, max_answer_bytes: int) -> bytes:
     """One request to its answer, which is at most `max_answer_bytes` long and not yet looked into."""
     pointer = await _hand_over(guest, request)
-    result = await guest.call(b"handle_request", pointer, len(request))
+    result = await guest.call(b"handle_request", pointer, len(request), arity=2)
     if not abi.packed:
         return _read_object(guest, result & 0xFFFF_FFFF, max_answer_bytes)
     length = result & 0xFFFF_FFFF
@@ -55,7 +55,7 @@ async def handle_request(guest: Guest, abi: CoreAbi, request: bytes, *, max_answ
 
 
 async def _hand_over(guest: Guest, data: bytes) -> int:
-    pointer = await guest.call(b"allocate", len(data)) & 0xFFFF_FFFF
+    pointer = await guest.call(b"allocate", len(data), arity=1) & 0xFFFF_FFFF
     guest.write(pointer, data)
     return pointer
 

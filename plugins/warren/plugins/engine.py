@@ -1,57 +1,64 @@
-"""The engine: what every module in this process is compiled with, and how a checked module becomes a program to run.
+"""The engine: how a checked module becomes a program to run.
 
-Metered by fuel alone. Fuel is the budget of a request and also what cuts a run into slices; epochs would meter the
-same code twice (1.3 to 2.6 times the cost, measured) and need a thread to tick them. Proposals that Warren has no use
-for are off, so that their bugs are not ours.
+There is one wasmtime engine per process, with one pool of instance slots, whoever asks: a pool's addresses are too
+many to have several. Compiled modules belong to it for good.
 """
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
+import logging
+import os
 import sys
+from functools import cache
+from pathlib import Path
 
 import wasmtime
 
+from .artefacts import ArtefactCache
 from .bindings import address
+from .compiler import Compiler
+from .configuration import configuration, fingerprint
 from .guest import Program
 from .host_imports import define_host_imports
+from .instance_pool import can_pool, with_pool
+from .wasi import define_wasi_imports
+
+_log = logging.getLogger(__name__)
 
 
 class Engine:
-    """One per process is enough; compiled modules belong to the engine that made them."""
+    """Compiles modules, by way of a cache of compiled ones in the folder `cache` (none when it is None)."""
 
-    def __init__(self) -> None:
-        _enable_faulthandler()
-        self._engine = wasmtime.Engine(_configuration())
-        self._linker = wasmtime.Linker(self._engine)
-        define_host_imports(self._linker)
+    def __init__(self, cache: Path | None = None) -> None:
+        self._engine, self._linker = _of_this_process()
+        self._compiler = Compiler(None if cache is None else ArtefactCache(cache, fingerprint(self._engine)))
 
     async def compile(self, wasm: bytes) -> Program:
-        """Compile off the event loop. Raises `wasmtime.WasmtimeError` when the module is not valid."""
-        module = await asyncio.to_thread(wasmtime.Module, self._engine, wasm)
+        """Compile, in a process of its own. Raises `ModuleRefused` or `CompilationFailed`."""
+        module = wasmtime.Module.deserialize(self._engine, await self._compiler.compile(wasm))
         prepared = self._linker.instantiate_pre(module)
         return Program(self._engine, prepared, address(self._engine.ptr()), address(prepared.ptr()))
 
 
-def _configuration() -> wasmtime.Config:
-    config = wasmtime.Config()
-    config.consume_fuel = True
-    config.wasm_threads = False
-    config.wasm_gc = False
-    config.wasm_function_references = False
-    config.wasm_exceptions = False
-    config.wasm_memory64 = False
-    config.wasm_multi_memory = False
-    config.wasm_wide_arithmetic = False
-    config.wasm_stack_switching = False
-    config.wasm_custom_page_sizes = False
-    return config
+@cache
+def _of_this_process() -> tuple[wasmtime.Engine, wasmtime.Linker]:
+    _enable_faulthandler()
+    # With this set, wasmtime reads a guest's debug information at each trap: 78 kB of it took 4 s and 880 MB.
+    os.environ.pop("WASMTIME_BACKTRACE_DETAILS", None)
+    if can_pool():
+        engine = wasmtime.Engine(with_pool(configuration()))
+    else:
+        _log.warning("no pool of instances can be had here (is the address space limited?): each request costs more")
+        engine = wasmtime.Engine(configuration())
+    linker = wasmtime.Linker(engine)
+    define_host_imports(linker)
+    define_wasi_imports(linker)
+    return engine, linker
 
 
 def _enable_faulthandler() -> None:
-    # Enabled after an engine exists, faulthandler takes over the signals by which wasmtime catches a guest's
-    # out-of-bounds access, and the access kills the process. Enabled before, it does no harm, and later calls do
-    # nothing.
+    # Enabled after an engine exists, faulthandler takes over the signals by which wasmtime catches a guest's access
+    # out of bounds, and the access kills the process. Enabled before, it does no harm, and later calls do nothing.
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)

@@ -1,7 +1,7 @@
 """What can go wrong with a plugin. One root, `PluginError`; the type says whose fault it is.
 
-`ModuleRefused`, `LoadFailed`: the plugin's. `PluginNotFound`: the caller's. `GuestFault` never leaves this folder: it
-ends a run, and the run's `Outcome` tells it.
+`ModuleRefused`, `LoadFailed`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`: the caller's.
+`GuestFault` never leaves this folder: it ends a run, and the run's `Outcome` tells it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ class ModuleRefused(PluginError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class CompilationFailed(PluginError):
+    """A module could not be compiled, through no fault of its own as far as one knows: it may be tried again."""
 
 
 class LoadFailed(PluginError):

@@ -25,23 +25,41 @@ from typing import Any, Final, Protocol
 import wasmtime
 
 from . import bindings
-from .bindings import EXTERN_ITEM, Slots
+from .backtrace import SourceLines, described
+from .bindings import EXTERN_ITEM, VALUE_BITS, Slots, offset
 from .errors import GuestFault
 from .growth import WITNESS_EXPORT
+from .instance_pool import INSTANCE_SLOTS, MAX_TABLE_ELEMENTS, MAX_TABLES
+from .wasi_process import Process
 
 #: Fuel between two looks at the clock. Plain code burns up to 1.5 ns a unit, so a slice is at most some 15 ms, and 1 to
 #: 2 ms for real guests; slices of this size cost 2 to 6 %.
 SLICE_FUEL: Final = 1_000_000
 
-#: Table elements a guest may have; a funcref is 8 bytes.
-MAX_TABLE_ELEMENTS: Final = 100_000
-MAX_TABLES: Final = 8
+#: Between two looks for a free slot. Slots belong to the process and waiters to their loops, so nobody can be told.
+SLOT_POLL_S: Final = 0.001
 
 PAGE_BYTES: Final = 65_536
 
-_MEMORY: Final = Slots.memory.offset + EXTERN_ITEM
-_FUNCTION: Final = Slots.function.offset + EXTERN_ITEM
-_INNER_FUNCTION: Final = Slots.inner_function.offset + EXTERN_ITEM
+# Where the slots lie behind their base; for the externs, the item in them.
+_INSTANCE: Final = offset("instance")
+_MEMORY_EXTERN: Final = offset("memory")
+_MEMORY: Final = _MEMORY_EXTERN + EXTERN_ITEM
+_FUNCTION_EXTERN: Final = offset("function")
+_FUNCTION: Final = _FUNCTION_EXTERN + EXTERN_ITEM
+_ARGUMENTS: Final = offset("argument_kind")
+_RESULT: Final = offset("result_kind")
+_TRAP: Final = offset("trap")
+_ERROR: Final = offset("error")
+_INNER_FUNCTION_EXTERN: Final = offset("inner_function")
+_INNER_FUNCTION: Final = _INNER_FUNCTION_EXTERN + EXTERN_ITEM
+_INNER_ARGUMENT: Final = offset("inner_argument_kind")
+_INNER_RESULT: Final = offset("inner_result_kind")
+_INNER_TRAP: Final = offset("inner_trap")
+_INNER_ERROR: Final = offset("inner_error")
+_FUEL: Final = offset("fuel")
+
+_I32: Final = 0xFFFF_FFFF
 
 #: Traps that get a sentence of their own; the others keep wasmtime's words.
 _TRAPS: Final = {
@@ -60,6 +78,7 @@ class Program:
     prepared: wasmtime.InstancePre
     engine_address: int
     prepared_address: int
+    lines: SourceLines | None = None
 
 
 class Host(Protocol):
@@ -71,10 +90,37 @@ class Host(Protocol):
         """The answer for the guest, at once or after waiting."""
         ...
 
+    @property
+    def process(self) -> Process:
+        """What WASI needs."""
+        ...
+
+
+class Suspension(Protocol):
+    """What a guest is suspended in: a host call, or a sleep."""
+
+    def step(self) -> bool:
+        """Advance, each time the guest is polled; True once the guest may go on, with `guest.host_call` None again."""
+        ...
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until `step` has something to do, and no longer than that."""
+        ...
+
+    def drop(self) -> None:
+        """Give up what is held: the run has ended without it. The guest's own future is deleted after this."""
+        ...
+
 
 #: Guests by the number that their store carries: how a callback from wasmtime finds whom it is about.
 guests: Final[dict[int, Guest]] = {}
 _numbers = itertools.count(1)
+
+
+async def free_slot() -> None:
+    """Return once there is room for one more guest in this process."""
+    while len(guests) >= INSTANCE_SLOTS:  # noqa: ASYNC110 - see `SLOT_POLL_S`
+        await asyncio.sleep(SLOT_POLL_S)
 
 
 class Guest:
@@ -84,7 +130,7 @@ class Guest:
         """`timeout_s` counts from here, over everything the guest does and waits for."""
         self.host = host
         self.fault: GuestFault | None = None
-        self.host_call: HostCallInFlight | None = None
+        self.host_call: Suspension | None = None
         self._fuel = fuel
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
@@ -112,61 +158,61 @@ class Guest:
         base = self._base
         await self._finish(
             bindings.instantiate_async(
-                self._program.prepared_address,
-                self.context,
-                base + Slots.instance.offset,
-                base + Slots.trap.offset,
-                base + Slots.error.offset,
+                self._program.prepared_address, self.context, base + _INSTANCE, base + _TRAP, base + _ERROR
             )
         )
         self._is_instantiated = True
-        self._has_memory = bindings.instance_export(
-            self.context, base + Slots.instance.offset, b"memory", 6, base + Slots.memory.offset
-        )
+        self._has_memory = bindings.instance_export(self.context, base + _INSTANCE, b"memory", 6, base + _MEMORY_EXTERN)
 
-    async def call(self, export: bytes, *arguments: int, results: int = 1) -> int:
-        """Call an exported function with i32 arguments; its result as 64 bits, of which an i32 is the lower half.
+    async def call(self, export: bytes, argument: int = 0, argument_2: int = 0, *, arity: int, results: int = 1) -> int:
+        """Call an exported function that takes `arity` i32s; its result as 64 bits, of which an i32 is the lower half.
 
         The module's check has made sure that the export exists and has just this signature.
         """
         slots, base = self.slots, self._base
-        bindings.instance_export(
-            self.context, base + Slots.instance.offset, export, len(export), base + Slots.function.offset
-        )
-        for slot, value in zip(slots.arguments, arguments, strict=False):
-            slot.of.i32 = value
+        bindings.instance_export(self.context, base + _INSTANCE, export, len(export), base + _FUNCTION_EXTERN)
+        slots.argument, slots.argument_2 = argument, argument_2
         await self._finish(
             bindings.call_async(
                 self.context,
                 base + _FUNCTION,
-                base + Slots.arguments.offset,
-                len(arguments),
-                base + Slots.result.offset,
+                base + _ARGUMENTS,
+                arity,
+                base + _RESULT,
                 results,
-                base + Slots.trap.offset,
-                base + Slots.error.offset,
+                base + _TRAP,
+                base + _ERROR,
             )
         )
-        return int(slots.result.of.i64) & 0xFFFF_FFFF_FFFF_FFFF
+        return slots.result
 
     async def _finish(self, future: int) -> None:
+        """See a call to its end. Most end within their first slice, and then nothing else happens in between."""
+        if self._slice_floor is not None:
+            self._begin_slice()
+        if bindings.future_poll(future):
+            bindings.future_delete(future)
+        else:
+            await self._finish_in_slices(future)
+        slots = self.slots
+        if slots.trap or slots.error:
+            failure = self._take_failure("trap", "error")
+            raise self.fault or self._failure(failure)
+
+    async def _finish_in_slices(self, future: int) -> None:
         """Poll a call to its end, between the event loop's other work."""
         try:
-            self._begin_slice()
-            while not bindings.future_poll(future):
+            while True:
                 await self._pause()
                 self._begin_slice()
+                if bindings.future_poll(future):
+                    return
         finally:
             # The inner call's fiber stands on the outer one's: it goes first.
             host_call, self.host_call = self.host_call, None
             if host_call is not None:
-                host_call.drop_allocation()
+                host_call.drop()
             bindings.future_delete(future)
-            if host_call is not None:
-                host_call.cancel()
-        if self.slots.trap or self.slots.error:
-            failure = self._take_failure("trap", "error")
-            raise self.fault or self._failure(failure)
 
     def _begin_slice(self) -> None:
         if self._slice_floor is not None:
@@ -191,35 +237,41 @@ class Guest:
         return bindings.take_trap(trap_address) if trap_address else bindings.take_error(error_address)
 
     def _failure(self, failure: bindings.Failure) -> GuestFault:
+        backtrace = tuple(described(frame, self._program.lines) for frame in failure.frames)
         if failure.code is None:
             return GuestFault("unavailable", f"the sandbox could not run the guest: {failure.message}")
         if failure.code is wasmtime.TrapCode.OUT_OF_FUEL:
-            return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", failure.frames)
-        if refused_bytes := self._refused_bytes():
+            return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", backtrace)
+        if refused_bytes := self.refused_bytes:
             reason = f"the guest was refused {refused_bytes:,} more bytes of memory than its limit allows, and gave up"
-            return GuestFault("out_of_memory", reason, failure.frames)
+            return GuestFault("out_of_memory", reason, backtrace)
         reason = _TRAPS.get(failure.code, f"the guest trapped: {failure.message}")
-        return GuestFault("trap", reason, failure.frames)
+        return GuestFault("trap", reason, backtrace)
 
-    def _refused_bytes(self) -> int:
-        """The largest growth of memory that the limit refused this guest (see `growth`), in bytes."""
-        slots, base = self.slots, self._base
-        witness = WITNESS_EXPORT.encode()
+    def read_global(self, export: str) -> bytes | None:
+        """The bits of an exported global, little end first, 16 bytes of them; None when there is none of that name."""
         # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
+        name, base = export.encode(), self._base
         if not self._is_instantiated or not bindings.instance_export(
-            self.context, base + Slots.instance.offset, witness, len(witness), base + Slots.function.offset
+            self.context, base + _INSTANCE, name, len(name), base + _FUNCTION_EXTERN
         ):
-            return 0
-        bindings.global_get(self.context, base + _FUNCTION, base + Slots.result.offset)
-        return (int(slots.result.of.i32) & 0xFFFF_FFFF) * PAGE_BYTES
+            return None
+        bindings.global_get(self.context, base + _FUNCTION, base + _RESULT)
+        return ctypes.string_at(base + _RESULT + VALUE_BITS, 16)
+
+    @property
+    def refused_bytes(self) -> int:
+        """The largest growth of memory that the limit refused this guest (see `growth`), in bytes."""
+        refused_pages = self.read_global(WITNESS_EXPORT)
+        return 0 if refused_pages is None else int.from_bytes(refused_pages[:4], "little") * PAGE_BYTES
 
     @property
     def fuel_used(self) -> int:
         return self._fuel - self._fuel_left()
 
     def _fuel_left(self) -> int:
-        bindings.get_fuel(self.context, self._base + Slots.fuel.offset)
-        return int(self.slots.fuel)
+        bindings.get_fuel(self.context, self._base + _FUEL)
+        return self.slots.fuel
 
     def charge(self, fuel: int, *, slice_fuel: int = 0) -> None:
         """Take fuel for work that the host does. What is not there is not taken, and the guest stops at its next step.
@@ -259,23 +311,23 @@ class Guest:
     def enter_host_call(self, caller: Any) -> None:
         """Take from the caller what a host call needs: during a `start` function there is no instance yet to ask."""
         if not self._has_memory:
-            self._has_memory = bindings.caller_export(caller, b"memory", 6, self._base + Slots.memory.offset)
-        bindings.caller_export(caller, b"allocate", 8, self._base + Slots.inner_function.offset)
+            self._has_memory = bindings.caller_export(caller, b"memory", 6, self._base + _MEMORY_EXTERN)
+        bindings.caller_export(caller, b"allocate", 8, self._base + _INNER_FUNCTION_EXTERN)
 
     def begin_allocate(self, size: int) -> int:
         """Call the guest's `allocate` from within its host call; gives the future."""
         base = self._base
-        self.slots.inner_argument.of.i32 = size
+        self.slots.inner_argument = size
         return int(
             bindings.call_async(
                 self.context,
                 base + _INNER_FUNCTION,
-                base + Slots.inner_argument.offset,
+                base + _INNER_ARGUMENT,
                 1,
-                base + Slots.inner_result.offset,
+                base + _INNER_RESULT,
                 1,
-                base + Slots.inner_trap.offset,
-                base + Slots.inner_error.offset,
+                base + _INNER_TRAP,
+                base + _INNER_ERROR,
             )
         )
 
@@ -283,7 +335,7 @@ class Guest:
         """The pointer that `allocate` gave. Raises `GuestFault` when it trapped."""
         if self.slots.inner_trap or self.slots.inner_error:
             raise self._failure(self._take_failure("inner_trap", "inner_error"))
-        return int(self.slots.inner_result.of.i32) & 0xFFFF_FFFF
+        return self.slots.inner_result & _I32
 
 
 class HostCallInFlight:
@@ -326,13 +378,10 @@ class HostCallInFlight:
         else:
             await asyncio.wait((self._task,), timeout=timeout_s)
 
-    def drop_allocation(self) -> None:
-        """Unwind the guest's `allocate`, when it is in the middle of it: the run has ended without it."""
+    def drop(self) -> None:
+        """Unwind the guest's `allocate`, when it is in the middle of it, and cancel the host function."""
         if self._allocation:
             bindings.future_delete(self._allocation)
             self._allocation = 0
-
-    def cancel(self) -> None:
-        """Cancel the host function, which nobody waits for any more."""
         if self._task is not None and not self._task.cancel() and not self._task.cancelled():
             self._task.exception()  # retrieved, so that asyncio does not complain of it

@@ -19,6 +19,7 @@ from warren.manifests import Grant, is_plugin_name, is_topic
 from .errors import GuestFault, HostFunctionError
 from .module import shown
 from .outcome import GuestMessage, HostCall, LogLevel, LogLine
+from .wasi_process import Process
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +57,19 @@ class HostSession:
         self.messages: list[GuestMessage] = []
         self.host_calls: list[HostCall] = []
         self._functions = functions
+        self._process: Process | None = None
         self._caps = caps
         self._log_bytes_left = caps.log_bytes
         self._message_bytes_left = caps.message_bytes
         self._dropped_lines = 0
         self._not_begun: Awaitable[Any] | None = None
+
+    @property
+    def process(self) -> Process:
+        """What WASI needs of this run; made when it is first asked for."""
+        if self._process is None:
+            self._process = Process(self.log, (self.grant.plugin.encode(),))
+        return self._process
 
     def log(self, level: int, text: bytes) -> None:
         """Keep a line, up to the caps; unknown levels count as the nearest known one."""
@@ -73,6 +82,8 @@ class HostSession:
 
     def finished_logs(self) -> tuple[LogLine, ...]:
         """All lines kept, and a last one that says how many were not."""
+        if self._process is not None:
+            self._process.flush()
         if not self._dropped_lines:
             return tuple(self.logs)
         last = LogLine("warn", f"{self._dropped_lines:,} more lines were dropped: too much was logged", time.time_ns())

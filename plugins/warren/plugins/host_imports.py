@@ -50,10 +50,10 @@ def define_host_imports(linker: wasmtime.Linker) -> None:
 def _log(_environment: Any, caller: Any, arguments: Any, *_rest: Any) -> int:
     guest = None
     try:
-        guest = _calling(caller)
+        guest = calling(caller)
         guest.host.log(arguments[0].of.i32, _read(guest, arguments, 1))
     except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-        _blame(guest, error)
+        blame(guest, error)
         return int(bindings.trap_new(b"log", 3))
     return 0
 
@@ -62,16 +62,16 @@ def _host_call(_environment: Any, caller: Any, arguments: Any, _count: int, resu
     guest = None
     continuation = rest[-1][0]
     continuation.finalizer = NO_FINALIZER
-    continuation.callback = _NEVER
+    continuation.callback = NEVER
     continuation.env = None
     try:
-        guest = _calling(caller)
+        guest = calling(caller)
         results[0].kind = _I64
         guest.host_call = _begun(guest, arguments, results[0])
         continuation.env = guest.number
-        continuation.callback = _STEP
+        continuation.callback = STEP
     except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-        _blame(guest, error)
+        blame(guest, error)
 
 
 def _step(number: int) -> bool:
@@ -80,7 +80,7 @@ def _step(number: int) -> bool:
         guest = guests[number]
         return guest.host_call is not None and guest.fault is None and guest.host_call.step()
     except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-        _blame(guest, error)
+        blame(guest, error)
         return False
 
 
@@ -88,7 +88,7 @@ def _never(_number: int) -> bool:
     return False
 
 
-def _calling(caller: Any) -> Guest:
+def calling(caller: Any) -> Guest:
     address = bindings.address(caller)
     guest = guests[bindings.context_data(bindings.caller_context(address))]
     guest.enter_host_call(address)
@@ -114,7 +114,7 @@ def _read(guest: Guest, arguments: Any, at: int) -> bytes:
     return guest.read(pointer, length)
 
 
-def _blame(guest: Guest | None, error: BaseException) -> None:
+def blame(guest: Guest | None, error: BaseException) -> None:
     if guest is not None and guest.fault is None:
         guest.fault = error if isinstance(error, GuestFault) else _host_fault(error)
 
@@ -127,5 +127,5 @@ def _host_fault(error: BaseException) -> GuestFault:
 
 _LOG: Final = native.wasmtime_func_callback_t(_log)
 _HOST_CALL: Final = native.wasmtime_func_async_callback_t(_host_call)
-_STEP: Final = native.wasmtime_func_async_continuation_callback_t(_step)
-_NEVER: Final = native.wasmtime_func_async_continuation_callback_t(_never)
+STEP: Final = native.wasmtime_func_async_continuation_callback_t(_step)
+NEVER: Final = native.wasmtime_func_async_continuation_callback_t(_never)

@@ -12,21 +12,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import wasmtime
-
 from warren.manifests import ManifestError, Policy, VersionReq
 
+from .artefacts import cache_folder
 from .checks import CheckedPlugin, check_plugin, plugin_config
 from .engine import Engine
-from .errors import LoadFailed, PluginError, PluginNotFound
+from .errors import CompilationFailed, LoadFailed, ModuleRefused, PluginError, PluginNotFound
 from .files import PluginFiles, find_plugins
 from .host import STANDARD_FUNCTIONS, HostFunction
 from .plugin import Plugin, PluginInfo
 from .sandbox import Sandbox
+from .snapshot import take_snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class PluginManager:
         self._policy = policy or Policy()
         self._max_plugins = max_plugins
         self._host_functions = host_functions
-        self._engine = Engine()
+        self._engine = Engine(cache_folder())
         self._plugins: dict[str, dict[str, Plugin]] = {}
 
     async def __aenter__(self) -> Self:
@@ -78,11 +79,14 @@ class PluginManager:
         """
         if self.directory is None:
             raise PluginError("this manager was given no folder of plugins")
+        found = find_plugins(self.directory)
+        preparing = [asyncio.ensure_future(self._prepare(files)) for files in found]
+        await asyncio.gather(*preparing, return_exceptions=True)
         loaded: list[Plugin] = []
         failures: list[PluginError | ManifestError] = []
-        for files in find_plugins(self.directory):
+        for prepared in preparing:  # in the order of their paths: of two alike it is always the same that is refused
             try:
-                loaded.append(await self.load_plugin(files.wasm))
+                loaded.append(self._take_in(prepared.result()))
             except (PluginError, ManifestError) as error:
                 _log.warning("not loaded: %s", error)
                 failures.append(error)
@@ -92,37 +96,41 @@ class PluginManager:
     async def load_plugin(self, path: Path | str) -> Plugin:
         """Load the pair that `path`, its `.wasm` or its `.toml`, belongs to.
 
-        Raises `ManifestError`, `ModuleRefused` or `LoadFailed`, each naming the file; nothing has changed then.
+        Raises `ManifestError` or `LoadFailed`, each naming the file; nothing has changed then.
         """
-        files = PluginFiles.beside(Path(path))
-        checked = await asyncio.to_thread(check_plugin, files, self._policy)
-        self._make_room(checked, files)
-        plugin = await self._start(checked, files)
-        self._make_room(checked, files)  # once more: another may have been loaded meanwhile
+        return self._take_in(await self._prepare(PluginFiles.beside(Path(path))))
+
+    def _take_in(self, plugin: Plugin) -> Plugin:
+        standing = self._plugins.get(plugin.name, {}).get(plugin.version)
+        source = str(plugin.files.wasm)
+        if standing is not None and standing.files != plugin.files:
+            raise LoadFailed(source, f"{plugin.name} {plugin.version} is loaded from {standing.files.wasm} already")
+        if standing is None and len(self.plugins()) >= self._max_plugins:
+            raise LoadFailed(source, f"{self._max_plugins} plugins are loaded, which is the most allowed")
         self._plugins.setdefault(plugin.name, {})[plugin.version] = plugin
-        _log.info("loaded %s %s from %s", plugin.name, plugin.version, files.wasm)
+        _log.info("loaded %s %s from %s", plugin.name, plugin.version, source)
         return plugin
 
-    def _make_room(self, checked: CheckedPlugin, files: PluginFiles) -> None:
-        name, version = checked.manifest.name, str(checked.manifest.version)
-        standing = self._plugins.get(name, {}).get(version)
-        if standing is not None and standing.files != files:
-            reason = f"{name} {version} is loaded from {standing.files.wasm} already"
-            raise LoadFailed(str(files.wasm), reason)
-        if standing is None and len(self.plugins()) >= self._max_plugins:
-            raise LoadFailed(str(files.wasm), f"{self._max_plugins} plugins are loaded, which is the most allowed")
-
-    async def _start(self, checked: CheckedPlugin, files: PluginFiles) -> Plugin:
+    async def _prepare(self, files: PluginFiles) -> Plugin:
+        """Everything short of being found: checked, compiled, initialised, healthy."""
+        checked = await asyncio.to_thread(check_plugin, files, self._policy)
         try:
-            program = await self._engine.compile(checked.wasm)
-        except wasmtime.WasmtimeError as error:
-            raise LoadFailed(str(files.wasm), f"does not compile: {error}") from error
-        config = plugin_config(checked.manifest, checked.grant)
-        sandbox = Sandbox(program, checked.abi, checked.grant, config, self._host_functions)
+            sandbox = await self._sandbox(checked)
+        except (ModuleRefused, CompilationFailed) as error:
+            raise LoadFailed(str(files.wasm), str(error)) from error
         outcome = await sandbox.check()
         if outcome.kind != "ok":
             raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
         return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions)
+
+    async def _sandbox(self, checked: CheckedPlugin) -> Sandbox:
+        config = plugin_config(checked.manifest, checked.grant)
+        abi, wasm = checked.abi, checked.wasm
+        if checked.manifest.runtime.snapshot:
+            snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
+            abi, wasm = snapshot.abi, snapshot.wasm
+        program = replace(await self._engine.compile(wasm), lines=checked.lines)
+        return Sandbox(program, abi, checked.grant, config, self._host_functions)
 
     async def unload_plugin(self, name: str, version: str) -> None:
         """Take one version out of use; its runs under way end in it. Raises `PluginNotFound`."""

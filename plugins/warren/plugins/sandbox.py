@@ -1,8 +1,9 @@
 """The sandbox: one loaded module, and a brand-new guest of it for every request.
 
 Nothing a guest does survives its run, so there is nothing to reset and nothing to leak between two requests. That
-also means that `initialize` runs for every request, as part of it and under its limits; it runs once more at load,
-where a plugin that cannot initialise, or says that it is not healthy, is refused.
+also means that `initialize` runs for every request, as part of it and under its limits, unless the module is a
+snapshot of itself initialised (see `snapshot`). It runs once more at load, where a plugin that cannot initialise, or
+says that it is not healthy, is refused.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from warren.manifests import Grant
 
 from . import core_abi
 from .errors import GuestFault
-from .guest import Guest, Program
+from .guest import Guest, Program, free_slot, guests
 from .host import Caps, HostFunction, HostSession
+from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
 from .outcome import Outcome, RunKind
 
 DEFAULT_CAPS: Final = Caps()
+
+_ANSWER_KEYS: Final = {"success", "result", "error"}
 
 
 class Sandbox:
@@ -81,6 +85,8 @@ class Sandbox:
         judge: Callable[[bytes], RunKind],
         timeout_s: float | None = None,
     ) -> Outcome:
+        if len(guests) >= INSTANCE_SLOTS:
+            await free_slot()
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         limits = self._grant.limits
         session = HostSession(self._grant, self._functions, self._caps)
@@ -128,8 +134,9 @@ def read_answer(answer: bytes) -> RunKind:
         value = from_json(answer, allow_inf_nan=False)
     except ValueError as error:
         raise GuestFault("trap", f"the guest's answer is not JSON: {error}") from None
-    match value:
-        case {"success": bool(success), "result": _, "error": None | str(), **others} if not others:
+    if isinstance(value, dict) and value.keys() == _ANSWER_KEYS:
+        success, message = value["success"], value["error"]
+        if isinstance(success, bool) and (message is None or isinstance(message, str)):
             return "ok" if success else "failed"
     reason = 'the guest\'s answer is not {"success": true or false, "result": ..., "error": null or "..."}'
     raise GuestFault("trap", reason)

@@ -7,6 +7,7 @@ grammar is that of https://webassembly.github.io/spec/core/binary/.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -176,9 +177,55 @@ def leb128(value: int) -> bytes:
     return bytes(encoded)
 
 
+def signed_leb128(value: int) -> bytes:
+    """A signed number in the fewest bytes."""
+    encoded = bytearray()
+    while not -0x40 <= value < 0x40:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value & 0x7F)
+    return bytes(encoded)
+
+
 def sized(content: bytes) -> bytes:
     """`content` behind its length: how sections, bodies and names are written."""
     return leb128(len(content)) + content
+
+
+def section_reader(data: bytes, section: Section) -> Reader:
+    """A cursor over the content of a section."""
+    return Reader(data, f"the {section.name} section", section.start, section.end)
+
+
+def with_entries(data: bytes, section: Section | None, entries: Iterable[bytes]) -> bytes:
+    """The content of a section that is a list, with these entries after its own."""
+    added = tuple(entries)
+    if section is None:
+        return leb128(len(added)) + b"".join(added)
+    reader = section_reader(data, section)
+    return leb128(reader.u32() + len(added)) + data[reader.position : section.end] + b"".join(added)
+
+
+def with_contents(data: bytes, sections: Iterable[Section], contents: Mapping[str, bytes]) -> bytes:
+    """The module of `sections` with these contents: in place of their own, or as new sections where the order says."""
+    kept = tuple(sections)
+    present = {section.name for section in kept if not section.is_custom}
+    missing = [name for name in SECTION_IDS if name in contents and name not in present]
+    pieces = [data[:PREAMBLE_BYTES]]
+    for section in kept:
+        while missing and not section.is_custom and _RANK[missing[0]] < _RANK[section.name]:
+            name = missing.pop(0)
+            pieces.append(_encoded(name, contents[name]))
+        if section.is_custom or section.name not in contents:
+            pieces.append(data[section.header : section.end])
+        else:
+            pieces.append(_encoded(section.name, contents[section.name]))
+    pieces += (_encoded(name, contents[name]) for name in missing)
+    return b"".join(pieces)
+
+
+def _encoded(name: str, content: bytes) -> bytes:
+    return bytes([SECTION_IDS[name]]) + sized(content)
 
 
 def read_sections(data: bytes) -> tuple[Section, ...]:

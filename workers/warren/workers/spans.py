@@ -99,4 +99,9 @@ class RunSpans:
                 error,
             ),
         )
-        return Trace(self.context.trace_id, tuple(self.spans))
+        # Where not all of them have room, the last are left out: better a host call than what holds the tree together.
+        ordered = sorted(self.spans, key=self._is_host_call)
+        return Trace(self.context.trace_id, tuple(ordered))
+
+    def _is_host_call(self, span: Span) -> bool:
+        return span.kind == "internal" and span.parent_id == self.run_context.span_id

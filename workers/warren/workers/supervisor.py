@@ -3,6 +3,9 @@
 Cores are used by processes: a worker is one event loop. The parent holds no connection and runs no plugin; it starts
 its children anew (`spawn`: an engine does not survive a fork), passes on the signal to stop, and waits. A child whose
 parent has died drains and ends, so that no process is left behind.
+
+The first signal to stop drains, the second ends everything at once; the broker then gives what was under way to others.
+Children count none but the first: a terminal, or systemd, signals the parent and them, and the parent passes it on.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
-from typing import Final
+from typing import Final, NoReturn
 
-from warren.bus import BrokerUnreachable, connect
+from warren.bus import BrokerUnreachable, BusError, connect
 from warren.plugins import PluginError, PluginManager
 
 from .settings import WorkerSettings
@@ -28,11 +32,15 @@ _log = logging.getLogger(__name__)
 DRAINED: Final = 0
 MISCONFIGURED: Final = 2
 UNREACHABLE: Final = 4
+INTERRUPTED: Final = 130
 
 #: A child that dies is replaced after this long, doubled each time up to the longest, and forgiven after a good run.
 FIRST_RESTART_S: Final = 0.5
 LONGEST_RESTART_S: Final = 30.0
 GOOD_RUN_S: Final = 60.0
+
+#: A child that has not ended so long after its grace period hangs, and is killed.
+HANGING_S: Final = 10.0
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,12 +48,13 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
-    0: drained. 2: there is nothing to serve. 4: the broker could not be reached at start.
+    0: drained. 2: there is nothing to serve, or the broker refuses what is to be declared. 4: the broker could not be
+    reached at start; with several processes it is tried again instead. 130: ended at once by a second signal, which
+    does not return from here.
     """
-    if settings.processes == 1:
-        configure_logging()
-        return asyncio.run(_serve_until_stopped(settings))
     configure_logging()
+    if settings.processes == 1:
+        return asyncio.run(_serve_until_stopped(settings))
     return asyncio.run(_Supervisor(settings, configure_logging).run())
 
 
@@ -68,6 +77,7 @@ async def _serve_until_stopped(settings: WorkerSettings) -> int:
                     await worker.start()
                     _log.info("serving %s", ", ".join(f"{one.name} {one.version}" for one in manager.plugins()))
                     await stopped.wait()
+                    _log.info("stopping: what is under way has %g s to end", settings.grace_s)
                     given_back = await worker.drain()
                     _log.info("drained; %d requests went back to the broker", given_back)
                 finally:
@@ -78,19 +88,35 @@ async def _serve_until_stopped(settings: WorkerSettings) -> int:
     except BrokerUnreachable as error:
         _log.error("%s", error)
         return UNREACHABLE
+    except BusError as error:  # a queue that stands there with other settings, most likely: starting again is no cure
+        _log.error("%s", error)
+        return MISCONFIGURED
     return DRAINED
 
 
 def _stop_event() -> asyncio.Event:
-    """Set by a signal to stop, and by the death of the parent process."""
+    """Set by a signal to stop, and by the death of the parent process. A second signal ends all that have no parent."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stopped.set)
     parent = multiprocessing.parent_process()
+
+    def stop() -> None:
+        if stopped.is_set() and parent is None:
+            _end_at_once()
+        stopped.set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
     if parent is not None:
         loop.add_reader(parent.sentinel, _parent_died, loop, parent.sentinel, stopped)
     return stopped
+
+
+def _end_at_once() -> NoReturn:
+    _log.warning("told a second time to stop: ending at once")
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(INTERRUPTED)
 
 
 def _parent_died(loop: asyncio.AbstractEventLoop, sentinel: int, stopped: asyncio.Event) -> None:
@@ -126,7 +152,7 @@ class _Supervisor:
                 return
             if time.monotonic() - started > GOOD_RUN_S:
                 delay_s = FIRST_RESTART_S
-            _log.warning("%s ended with %s; another one starts in %g s", process.name, process.exitcode, delay_s)
+            _log.warning("%s %s; another one starts in %g s", process.name, _ending(process.exitcode), delay_s)
             await _wait(self._stopped, delay_s)
             delay_s = min(delay_s * 2, LONGEST_RESTART_S)
 
@@ -150,10 +176,23 @@ class _Supervisor:
             stopping.cancel()
             if not ended.is_set():
                 process.terminate()
+                await _wait(ended, self._settings.grace_s + HANGING_S)
+            if not ended.is_set():
+                _log.error("%s does not end, and is killed", process.name)
+                process.kill()
             await ending
         finally:
             loop.remove_reader(process.sentinel)
         process.join()
+
+
+def _ending(code: int | None) -> str:
+    """How a child ended, in words; a negative code is the number of the signal that killed it."""
+    if code == UNREACHABLE:
+        return "could not reach the broker"
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

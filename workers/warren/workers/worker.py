@@ -47,7 +47,7 @@ from warren.bus import (
     retry_message,
     retry_topology,
 )
-from warren.manifests import InvalidValue, Retry, VersionReq
+from warren.manifests import InvalidValue, Retry, VersionReq, is_plugin_name
 from warren.plugins import GuestMessage, Outcome, Plugin, PluginManager, PluginNotFound
 
 from .guest_logs import log_guest_lines
@@ -60,6 +60,10 @@ _log = logging.getLogger(__name__)
 
 #: Requests for plugins that nobody serves are rare, and answered one by one.
 UNROUTED_PREFETCH: Final = 10
+
+#: How long a delivery that could not be seen to its end waits before it goes back, the first time and from then on.
+#: What failed (a queue that is full or was deleted) fails at once again, and the broker would hand it over at once.
+GIVE_BACK_PAUSES_S: Final = (0.2, 2.0)
 
 _NO_RETRY: Final = Retry()
 
@@ -101,7 +105,7 @@ class Worker:
         self._metrics = WorkerMetrics()
         self._consumers: list[Consumer] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._draining = asyncio.Event()
         self._given_back = 0
 
     async def start(self) -> None:
@@ -136,7 +140,7 @@ class Worker:
 
     async def drain(self) -> int:
         """Take no more, let runs in flight end within the grace period, give the rest back; how many those were."""
-        self._draining = True
+        self._draining.set()
         for consumer in self._consumers:
             await consumer.cancel()
         self._consumers.clear()
@@ -152,7 +156,7 @@ class Worker:
     async def _settle(self, delivery: Delivery, serve: Callable[[Delivery], Any]) -> None:
         """See one delivery to its settlement, whatever happens: nothing stays unacked, nothing is acked unserved."""
         try:
-            if self._draining:
+            if self._draining.is_set():
                 await self._give_back(delivery)
                 return
             await serve(delivery)
@@ -164,9 +168,18 @@ class Worker:
             raise
         except BusError as error:
             _log.warning("a delivery goes back: %s", error)
-            await self._give_back(delivery)
+            await self._give_back_later(delivery)
         except Exception:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
             _log.exception("a delivery goes back: the worker failed")
+            await self._give_back_later(delivery)
+
+    async def _give_back_later(self, delivery: Delivery) -> None:
+        try:
+            async with asyncio.timeout(GIVE_BACK_PAUSES_S[delivery.redelivered]):
+                await self._draining.wait()
+        except TimeoutError:
+            pass
+        finally:
             await self._give_back(delivery)
 
     async def _give_back(self, delivery: Delivery) -> None:
@@ -207,11 +220,18 @@ class Worker:
             return _Run(Outcome("rejected", error=str(error)), request, plugin)
         if message.message_id is None:
             _log.warning("a request to %s has no message_id: twins of its result cannot be told apart", plugin_name)
-        timeout_s = None if request.deadline_ms is None else request.deadline_ms / 1_000
-        outcome = await plugin.run(request.body, timeout_s=timeout_s)
+        outcome = await self._run_plugin(plugin, request)
         log_guest_lines(plugin_name, outcome.logs)
         spans.add_run(plugin_name, plugin.version, outcome)
         return _Run(outcome, request, plugin)
+
+    async def _run_plugin(self, plugin: Plugin, request: Request) -> Outcome:
+        timeout_s = None if request.deadline_ms is None else request.deadline_ms / 1_000
+        try:
+            return await plugin.run(request.body, timeout_s=timeout_s)
+        except Exception as error:  # noqa: BLE001 - a defect; the request is tried again later, and given up at last
+            _log.exception("running %s failed, and not by its fault", plugin.name)
+            return Outcome("unavailable", error=f"the worker failed: {type(error).__name__}", start_ns=time.time_ns())
 
     def _check_hops(self, request: Request) -> None:
         if request.hops > self._settings.hop_limit:
@@ -299,20 +319,32 @@ class Worker:
             version=run.plugin.version if run.plugin else None,
             context=context,
         )
-        await self._transport.publish(letter, mandatory=True)
+        try:
+            await self._transport.publish(letter, mandatory=True)
+        except Unroutable:  # somebody deleted the queue
+            await self._transport.declare(base_topology(self._names))
+            await self._transport.publish(letter, mandatory=True)
 
     async def _answer_unrouted(self, delivery: Delivery) -> None:
         """A request that no mailbox took: pass it on if there is one by now, else answer that nobody serves it."""
         message = delivery.message
         plugin_name = message.routing_key.partition(".")[0]
         try:
-            mailbox = self._names.mailbox(plugin_name)
-            await self._transport.publish(replace(message, exchange="", routing_key=mailbox), mandatory=True)
-        except Unroutable:
+            await self._pass_on(message, plugin_name)
+        except (MalformedMessage, Unroutable) as error:
+            reason = str(error) if isinstance(error, MalformedMessage) else f"no plugin {plugin_name!r} is served here"
             spans = RunSpans(message, self._names.unrouted, read_trace_context(message.headers))
-            refused = _Run(Outcome("rejected", error=f"no plugin {plugin_name!r} is served here"))
+            refused = _Run(Outcome("rejected", error=reason))
             await self._answer(plugin_name, message, refused, spans, 1, dead_letter=True)
             self._metrics.processed(None, refused.outcome)
+
+    async def _pass_on(self, message: Message, plugin_name: str) -> None:
+        """Publish a request into the mailbox it was for. Raises `Unroutable`, `MalformedMessage`."""
+        if not is_plugin_name(plugin_name):
+            raise MalformedMessage(f"{plugin_name[:100]!r} cannot be the name of a plugin")
+        read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
+        mailbox = self._names.mailbox(plugin_name)
+        await self._transport.publish(replace(message, exchange="", routing_key=mailbox), mandatory=True)
 
 
 def _requirement(request: Request) -> VersionReq | None:

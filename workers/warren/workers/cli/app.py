@@ -131,7 +131,10 @@ def worker(
     log_level: Log = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="Log lines (on stderr) as JSON.")] = False,
 ) -> int:
-    """Serve the plugins in a folder until SIGTERM or SIGINT; then finish what has begun, and end."""
+    """Serve the plugins in a folder until SIGTERM or SIGINT; then finish what has begun, and end.
+
+    A second signal ends it at once.
+    """
     from .worker import run
 
     return run(

@@ -30,6 +30,6 @@ MEANINGS: Final[Mapping[ExitCode, str]] = MappingProxyType(
         ExitCode.UNREACHABLE: "the broker cannot be reached",
         ExitCode.TIMED_OUT: "waited in vain",
         ExitCode.DEFECT: "a defect of Warren",
-        ExitCode.INTERRUPTED: "interrupted",
+        ExitCode.INTERRUPTED: "interrupted; a worker, by being told twice to stop",
     }
 )

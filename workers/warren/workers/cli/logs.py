@@ -15,8 +15,9 @@ from .output import stderr
 
 _STYLES: Final = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
-#: Libraries that say much below a warning; and one that logs each error it raises, too.
-_QUIET: Final = {"aio_pika": "WARNING", "asyncio": "WARNING", "urllib3": "WARNING", "aiormq": "CRITICAL"}
+#: Libraries that say much below a warning; and two that log each error they raise, and each attempt to connect.
+#: When the broker goes away and when it is back, `warren.bus` says in a line.
+_QUIET: Final = {"asyncio": "WARNING", "urllib3": "WARNING", "aio_pika": "CRITICAL", "aiormq": "CRITICAL"}
 
 
 def configure_logging(level: str, *, as_json: bool = False) -> None:

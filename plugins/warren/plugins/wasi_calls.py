@@ -1,0 +1,177 @@
+"""What the functions of WASI preview 1 do, each under its WASI name: guest, process and arguments to an errno.
+
+What a guest passes arrives as unsigned numbers. A pointer outside its memory ends the run (`Guest.read` and `write`),
+as it does everywhere in Warren; everything else that is wrong is answered. The bytes of a call are charged here, the
+call itself in `wasi`. Functions that are not here want a file or a socket, of which there are none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from .errors import GuestFault
+from .guest import Guest
+from .host_imports import HOST_CALL_FUEL
+from .wasi_abi import CHARACTER_DEVICE, FDSTAT, FILESTAT, IOVEC, STDIN, U32, U64, Errno, Rights
+from .wasi_poll import CLOCKS
+from .wasi_process import Process
+
+#: What one `fd_write` takes at most, in pieces and in bytes. It says how much that was, and a libc goes on with the
+#: rest in another. Each piece takes the host 1 µs.
+MAX_VECTORS: Final = 64
+MAX_WRITE_BYTES: Final = 16 << 10
+
+#: What one `random_get` gives at most; it takes some 2 ms.
+MAX_RANDOM_BYTES: Final = 1 << 20
+
+Call = Callable[..., Errno]
+
+
+def args_get(guest: Guest, process: Process, pointers_at: int, text_at: int) -> Errno:
+    return _write_strings(guest, process.arguments, pointers_at, text_at)
+
+
+def args_sizes_get(guest: Guest, process: Process, count_at: int, size_at: int) -> Errno:
+    return _write_sizes(guest, process.arguments, count_at, size_at)
+
+
+def environ_get(guest: Guest, process: Process, pointers_at: int, text_at: int) -> Errno:
+    return _write_strings(guest, process.environment, pointers_at, text_at)
+
+
+def environ_sizes_get(guest: Guest, process: Process, count_at: int, size_at: int) -> Errno:
+    return _write_sizes(guest, process.environment, count_at, size_at)
+
+
+def _write_strings(guest: Guest, strings: tuple[bytes, ...], pointers_at: int, text_at: int) -> Errno:
+    for index, string in enumerate(strings):
+        guest.charge(len(string))
+        guest.write(pointers_at + index * U32.size, U32.pack(text_at))
+        guest.write(text_at, string + b"\0")
+        text_at += len(string) + 1
+    return Errno.SUCCESS
+
+
+def _write_sizes(guest: Guest, strings: tuple[bytes, ...], count_at: int, size_at: int) -> Errno:
+    guest.write(count_at, U32.pack(len(strings)))
+    guest.write(size_at, U32.pack(sum(len(string) + 1 for string in strings)))
+    return Errno.SUCCESS
+
+
+def clock_res_get(guest: Guest, _process: Process, clock: int, resolution_at: int) -> Errno:
+    if clock not in CLOCKS:
+        return Errno.INVAL
+    guest.write(resolution_at, U64.pack(1))
+    return Errno.SUCCESS
+
+
+def clock_time_get(guest: Guest, _process: Process, clock: int, _precision_ns: int, time_at: int) -> Errno:
+    now_ns = CLOCKS.get(clock)
+    if now_ns is None:
+        return Errno.INVAL
+    guest.write(time_at, U64.pack(now_ns()))
+    return Errno.SUCCESS
+
+
+def random_get(guest: Guest, _process: Process, buffer_at: int, length: int) -> Errno:
+    guest.check_range(buffer_at, length)
+    if length > MAX_RANDOM_BYTES:
+        return Errno.INVAL
+    guest.charge(length)
+    guest.write(buffer_at, os.urandom(length))
+    return Errno.SUCCESS
+
+
+def sched_yield(_guest: Guest, _process: Process) -> Errno:
+    return Errno.SUCCESS
+
+
+def proc_exit(_guest: Guest, _process: Process, code: int) -> Errno:
+    raise GuestFault("trap", f"the guest exited with code {code}")
+
+
+def proc_raise(_guest: Guest, _process: Process, signal: int) -> Errno:
+    raise GuestFault("trap", f"the guest raised signal {signal}")
+
+
+def fd_write(  # noqa: PLR0917 - preview 1 has it so
+    guest: Guest, process: Process, fd: int, vectors_at: int, count: int, written_at: int
+) -> Errno:
+    if not process.is_output(fd):
+        return Errno.BADF
+    guest.check_range(written_at, U32.size)
+    data = _gathered(guest, vectors_at, min(count, MAX_VECTORS))
+    # A line costs the host what a call of `log` does.
+    guest.charge(len(data) + data.count(b"\n") * HOST_CALL_FUEL)
+    process.write(fd, data)
+    guest.write(written_at, U32.pack(len(data)))
+    return Errno.SUCCESS
+
+
+def _gathered(guest: Guest, vectors_at: int, count: int) -> bytes:
+    """The pieces as one, of as many bytes as one call takes."""
+    guest.charge(count * IOVEC.size)
+    pieces, room = [], MAX_WRITE_BYTES
+    for pointer, length in IOVEC.iter_unpack(guest.read(vectors_at, count * IOVEC.size)):
+        pieces.append(guest.read(pointer, min(length, room)))
+        room -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def fd_read(guest: Guest, process: Process, fd: int, _vectors_at: int, _count: int, read_at: int) -> Errno:
+    if fd != STDIN or not process.is_open(fd):
+        return Errno.BADF
+    guest.write(read_at, U32.pack(0))
+    return Errno.SUCCESS
+
+
+def fd_close(_guest: Guest, process: Process, fd: int) -> Errno:
+    if not process.is_open(fd):
+        return Errno.BADF
+    process.close(fd)
+    return Errno.SUCCESS
+
+
+def fd_fdstat_get(guest: Guest, process: Process, fd: int, stat_at: int) -> Errno:
+    if not process.is_open(fd):
+        return Errno.BADF
+    rights = Rights.FD_READ if fd == STDIN else Rights.FD_WRITE
+    guest.write(stat_at, FDSTAT.pack(CHARACTER_DEVICE, 0, rights, 0))
+    return Errno.SUCCESS
+
+
+def fd_fdstat_set_flags(_guest: Guest, process: Process, fd: int, _flags: int) -> Errno:
+    # Nothing here ever blocks, so a descriptor is as good without flags as with them.
+    return Errno.SUCCESS if process.is_open(fd) else Errno.BADF
+
+
+def fd_filestat_get(guest: Guest, process: Process, fd: int, stat_at: int) -> Errno:
+    if not process.is_open(fd):
+        return Errno.BADF
+    guest.write(stat_at, FILESTAT.pack(0, fd, CHARACTER_DEVICE, 1, 0, 0, 0, 0))
+    return Errno.SUCCESS
+
+
+def fd_seek(_guest: Guest, process: Process, fd: int, _offset: int, _whence: int, _position_at: int) -> Errno:
+    return Errno.SPIPE if process.is_open(fd) else Errno.BADF
+
+
+def fd_tell(_guest: Guest, process: Process, fd: int, _position_at: int) -> Errno:
+    return Errno.SPIPE if process.is_open(fd) else Errno.BADF
+
+
+def no_such_descriptor(_guest: Guest, _process: Process, *_arguments: int) -> Errno:
+    """What a function answers that wants a file or a socket: whichever descriptor it was given is none."""
+    return Errno.BADF
+
+
+_PROVIDED: Final = (
+    args_get, args_sizes_get, environ_get, environ_sizes_get, clock_res_get, clock_time_get, random_get, sched_yield,
+    proc_exit, proc_raise, fd_write, fd_read, fd_close, fd_fdstat_get, fd_fdstat_set_flags, fd_filestat_get, fd_seek,
+    fd_tell,
+)  # fmt: skip
+
+#: By their names.
+CALLS: Final[Mapping[str, Call]] = {call.__name__: call for call in _PROVIDED}
