@@ -10,8 +10,11 @@ PYTHON ?= python3.11 python3.12 python3.13 python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_VENV := build/bench-venv
+BENCH_READY := $(BENCH_VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+BENCH_PIP := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help: ## this list
@@ -74,14 +77,20 @@ check: lint broker ## everything that must hold before a change is taken: lint, 
 bench: $(READY) broker ## requests/s and CPU of one worker on RabbitMQ, beside a plain aio-pika worker (BENCH='--json FILE')
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
+.PHONY: bench-sandbox
+bench-sandbox: $(BENCH_READY) ## what a request costs, beside wasmtime-py, Extism and a bare loop (BENCH='--quick --json FILE')
+	@$(BENCH_VENV)/bin/python -m tests.benchmarks.sandbox $(BENCH)
+
 ## the environment ####################################################################################################
 
+COMPILE_LOCK = $(BIN)/uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 \
+    --custom-compile-command 'make lock' --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --extra worker
+
 .PHONY: lock
-lock: $(READY) ## resolve the lock file anew (UPGRADE=1 takes the newest versions)
+lock: $(READY) ## resolve the lock files anew (UPGRADE=1 takes the newest versions)
 	$(PIP) install --quiet 'uv>=0.9,<1'
-	$(BIN)/uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 \
-	    --custom-compile-command 'make lock' --no-emit-index-url \
-	    $(if $(UPGRADE),--upgrade) --extra worker --group dev --quiet --output-file requirements.lock pyproject.toml
+	$(COMPILE_LOCK) --group dev --output-file requirements.lock pyproject.toml
+	$(COMPILE_LOCK) --group bench --constraint requirements.lock --output-file requirements-bench.lock pyproject.toml
 
 .PHONY: clean
 clean: ## remove the environment, the builds and the tools' caches
@@ -92,6 +101,13 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/pip
 	@echo 'installing what Warren needs into $(VENV) …'
 	@$(PIP) install --quiet --quiet --require-hashes --requirement requirements.lock
 	@$(PIP) install --quiet --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH_READY): requirements-bench.lock pyproject.toml | $(BIN)/pip
+	@echo 'installing what the benchmark compares into $(BENCH_VENV) …'
+	@$(BIN)/python -m venv --clear $(BENCH_VENV)
+	@$(BENCH_PIP) install --quiet --quiet --require-hashes --requirement requirements-bench.lock
+	@$(BENCH_PIP) install --quiet --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BIN)/pip:

@@ -13,6 +13,7 @@ dead-lettering needs `overflow=reject-publish`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -23,6 +24,8 @@ DEFAULT_PREFIX: Final = "warren"
 #: wait through; 20 is RabbitMQ 4's own default.
 DEFAULT_DELIVERY_LIMIT: Final = 20
 
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 #: Messages that wait for a listener at most.
 LISTENER_MAX_LENGTH: Final = 100_000
@@ -96,6 +99,13 @@ class Names:
     """The names of everything Warren has on a broker, under one prefix (several installations can share a vhost)."""
 
     prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a prefix that is none, or that would make a name longer than AMQP's 255 bytes."""
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ValueError(
+                f"{self.prefix[:120]!r} cannot be a prefix: it needs 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'"
+            )
 
     @property
     def requests(self) -> str:

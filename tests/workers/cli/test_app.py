@@ -100,6 +100,11 @@ def test_no_arguments_at_all_show_the_help() -> None:
         (["call"], "Missing argument 'PLUGIN'", "try: warren call --help"),
         (["publish", "a.b"], "Missing option '--broker' (env var: 'WARREN_BROKER')", "try: warren publish --help"),
         (["listen", "#", "--broker", "http://a"], "begins with amqp:// or amqps://", "try: warren listen --help"),
+        (
+            ["publish", "a", "--broker", "amqp://a", "--prefix", "a b"],
+            "cannot be a prefix",
+            "try: warren publish --help",
+        ),
         (["plugins", "--plugins", "/nowhere"], "'/nowhere' does not exist", "try: warren plugins --help"),
         (
             ["worker", "--plugins", ".", "--processes", "0"],

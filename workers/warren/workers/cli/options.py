@@ -26,6 +26,16 @@ def _checked_broker(url: str | None) -> str | None:
     return url
 
 
+def _checked_prefix(prefix: str) -> str:
+    from warren.bus import Names  # noqa: PLC0415 - see `app`: the bus takes a while to import
+
+    try:
+        Names(prefix)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return prefix
+
+
 Broker = Annotated[
     str | None,
     typer.Option(envvar="WARREN_BROKER", metavar="URL", callback=_checked_broker, help="The broker: amqp://host, say."),
@@ -42,7 +52,12 @@ Plugins = Annotated[
 ]
 Prefix = Annotated[
     str,
-    typer.Option(envvar="WARREN_PREFIX", metavar="NAME", help="What the names of all queues and exchanges begin with."),
+    typer.Option(
+        envvar="WARREN_PREFIX",
+        metavar="NAME",
+        callback=_checked_prefix,
+        help="What the names of all queues and exchanges begin with.",
+    ),
 ]
 Timeout = Annotated[
     float, typer.Option(envvar="WARREN_TIMEOUT", metavar="S", min=0.001, help="Seconds to connect and wait at most.")
