@@ -27,6 +27,8 @@ SETTINGS: Final[Mapping[str, bool]] = MappingProxyType(
         "consume_fuel": True,
         "wasm_threads": False,
         "wasm_gc": False,
+        # And no collector: there is nothing for an externref to refer to, and slots have no room for its heap.
+        "gc_support": False,
         "wasm_function_references": False,
         "wasm_exceptions": False,
         "wasm_memory64": False,

@@ -19,6 +19,7 @@ from .artefacts import ArtefactCache
 from .bindings import address
 from .compiler import Compiler
 from .configuration import configuration, fingerprint
+from .errors import ModuleRefused
 from .guest import Program
 from .host_imports import define_host_imports
 from .instance_pool import can_pool, with_pool
@@ -36,8 +37,13 @@ class Engine:
 
     async def compile(self, wasm: bytes) -> Program:
         """Compile, in a process of its own. Raises `ModuleRefused` or `CompilationFailed`."""
-        module = wasmtime.Module.deserialize(self._engine, await self._compiler.compile(wasm))
-        prepared = self._linker.instantiate_pre(module)
+        artefact = await self._compiler.compile(wasm)
+        try:
+            module = wasmtime.Module.deserialize(self._engine, artefact)
+            prepared = self._linker.instantiate_pre(module)
+        except wasmtime.WasmtimeError as error:
+            # The compiling process has no pool, and so cannot tell what does not fit into a slot of it.
+            raise ModuleRefused(f"the module cannot be instantiated here: {' '.join(str(error).split())}") from error
         return Program(self._engine, prepared, address(self._engine.ptr()), address(prepared.ptr()))
 
 

@@ -34,7 +34,7 @@ from warren.manifests import Grant
 
 from . import core_abi
 from .errors import GuestFault, ModuleRefused
-from .guest import Guest, Program
+from .guest import Guest, Program, free_slot
 from .host import Caps, HostSession
 from .module import CoreAbi, shown
 from .outcome import LogLine
@@ -69,6 +69,7 @@ async def take_snapshot(
     program = await compile_module(instrumented)
     session = _InitialSession(grant, {}, Caps())
     limits = grant.limits
+    await free_slot()
     guest = Guest(program, session, fuel=limits.max_fuel, memory_bytes=limits.memory_bytes, timeout_s=limits.timeout_s)
     try:
         await core_abi.start(guest, abi, config)
