@@ -1,7 +1,7 @@
 """WASI preview 1 for guests that need a libc: clocks, random numbers, arguments, environment, output, exit and sleep.
 
-All 46 functions are there, so that what links them loads. Here they become wasmtime's callbacks; see `host_imports` for
-why nothing may leave one. What they do stands in `wasi_calls`, and in `wasi_poll` for the one that waits.
+All 46 functions are there, so that what links them loads. Here they become wasmtime's callbacks. What they do stands in
+`wasi_calls`, and in `wasi_poll` for the one that waits.
 
 Rejected: wasmtime's own WASI. It sleeps through fuel and deadline, has no caps on what a guest writes (100,000 units
 of fuel pushed 16.7 GB through stdout), and aborts the process where it was not set up for a store.
@@ -13,13 +13,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import wasmtime
-from wasmtime import _bindings as native
 
 from . import bindings
-from .bindings import NO_FINALIZER
-from .errors import GuestFault
+from .callbacks import answering, suspending
 from .guest import Guest
-from .host_imports import NEVER, STEP, blame, calling
 from .module import FuncType
 from .wasi_abi import SIGNATURES, WASI_MODULE, Errno
 from .wasi_calls import CALLS, Call, no_such_descriptor
@@ -40,23 +37,16 @@ def define_wasi_imports(linker: wasmtime.Linker) -> None:
         bindings.define_function(linker, WASI_MODULE, name, given, _CALLBACKS[name], suspends=name == _POLL)
 
 
-def _callback(call: Call, signature: FuncType) -> Callable[..., int]:
-    """`call` as wasmtime calls it: it answers, or it traps."""
+def _answering(call: Call, signature: FuncType) -> Any:
+    """`call` as wasmtime calls it."""
     unsigned = _reader(signature)
 
-    def callback(_environment: Any, caller: Any, arguments: Any, _count: int, results: Any, _results: int) -> int:
-        guest = None
-        try:
-            guest = calling(caller)
-            errno = call(guest, guest.host.process, *unsigned(arguments))
-            results[0].kind = _I32
-            results[0].of.i32 = errno
-        except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-            blame(guest, error)
-            return int(bindings.trap_new(b"wasi", 4))
-        return 0
+    def answer(guest: Guest, arguments: Any, results: Any) -> None:
+        errno = call(guest, guest.host.process, *unsigned(arguments))
+        results[0].kind = _I32
+        results[0].of.i32 = errno
 
-    return callback
+    return answering(answer)
 
 
 def _reader(signature: FuncType) -> Callable[[Any], tuple[int, ...]]:
@@ -69,41 +59,18 @@ def _reader(signature: FuncType) -> Callable[[Any], tuple[int, ...]]:
     return unsigned
 
 
-def _poll(_environment: Any, caller: Any, arguments: Any, _count: int, results: Any, *rest: Any) -> None:
-    guest = None
-    continuation = rest[-1][0]
-    continuation.finalizer = NO_FINALIZER
-    continuation.callback = NEVER
-    continuation.env = None
-    try:
-        guest = calling(caller)
-        begun = _begun(guest, arguments, results[0])
-        if isinstance(begun, Errno):
-            results[0].of.i32 = begun
-            continuation.callback = _READY
-        else:
-            guest.host_call = begun
-            continuation.env = guest.number
-            continuation.callback = STEP
-    except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-        blame(guest, error)
-
-
-def _begun(guest: Guest, arguments: Any, result: Any) -> Poll | Errno:
-    if guest.host_call is not None:
-        raise GuestFault("trap", "the guest waited from within its `allocate`, in the middle of a host call")
+def _poll(guest: Guest, arguments: Any, result: Any) -> Poll | None:
     result.kind = _I32
-    return begin_poll(guest, guest.host.process, _POLL_ARGUMENTS(arguments), result)
-
-
-def _ready(_number: int) -> bool:
-    return True
+    begun = begin_poll(guest, guest.host.process, _POLL_ARGUMENTS(arguments), result)
+    if isinstance(begun, Errno):
+        result.of.i32 = begun
+        return None
+    return begun
 
 
 _POLL_ARGUMENTS: Final = _reader(SIGNATURES[_POLL])
-_READY: Final = native.wasmtime_func_async_continuation_callback_t(_ready)
 _CALLBACKS: Final = {
-    name: native.wasmtime_func_callback_t(_callback(CALLS.get(name, no_such_descriptor), signature))
+    name: _answering(CALLS.get(name, no_such_descriptor), signature)
     for name, signature in SIGNATURES.items()
     if name != _POLL
-} | {_POLL: native.wasmtime_func_async_callback_t(_poll)}
+} | {_POLL: suspending(_poll)}

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from .callbacks import HOST_CALL_FUEL
 from .errors import GuestFault
 from .guest import Guest
-from .host_imports import HOST_CALL_FUEL
 from .wasi_abi import CHARACTER_DEVICE, FDSTAT, FILESTAT, IOVEC, STDIN, U32, U64, Errno, Rights
 from .wasi_poll import CLOCKS
 from .wasi_process import Process
