@@ -455,7 +455,7 @@ class TestSleep:
         ran = await run(engine, wat(body, more=data(0, clock_subscription(0)), allocate=allocate))
         assert (ran.kind, ran.error) == (
             "trap",
-            "the guest waited from within its `allocate`, in the middle of a host call",
+            "the guest made a host call from within its `allocate`",
         )
 
     async def test_a_time_in_the_past_is_no_sleep(self, engine: Engine) -> None:
