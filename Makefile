@@ -35,8 +35,8 @@ test: $(READY) broker ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
-test-unit: $(READY) ## tests that need nothing but Python
-	$(PYTEST) -m 'not broker and not toolchain and not wheel'
+test-unit: $(READY) ## tests that need nothing but Python, and little time
+	$(PYTEST) -m 'not broker and not toolchain and not wheel and not hostile'
 
 .PHONY: test-broker
 test-broker: $(READY) broker ## tests on a real RabbitMQ
@@ -45,6 +45,10 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 .PHONY: test-toolchain
 test-toolchain: $(READY) ## rebuild the sample plugins, where their compilers are installed
 	$(PYTEST) -m toolchain
+
+.PHONY: test-hostile
+test-hostile: $(READY) ## every attack on the sandbox, the long ones too
+	$(PYTEST) tests/plugins/test_hostile*.py
 
 .PHONY: test-wheel
 test-wheel: $(READY) ## build wheel and sdist, and drive them in clean environments
