@@ -151,6 +151,15 @@ async def test_infinite_numbers_reach_nobody(call: Run) -> None:
     assert outcome.messages == (GuestMessage(None, "ok.x", b"[null]"),)
 
 
+async def test_the_time_in_host_functions_is_part_of_the_runs_and_told_apart(call: Run) -> None:
+    async def wait(_session: HostSession, _arguments: Any) -> None:
+        await asyncio.sleep(0.02)
+
+    outcome = await call("wait", function=wait)
+    assert 20_000 <= outcome.host_us <= outcome.duration_us
+    assert outcome.host_us == outcome.host_calls[0].duration_ns // 1_000
+
+
 async def test_host_calls_cost_fuel_for_the_call_and_each_byte(call: Run) -> None:
     outcomes = [await call("echo", b" " * length + b"1", lambda *_: None) for length in (0, 500)]
     assert outcomes[1].fuel - outcomes[0].fuel == 500

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import re
 import time
@@ -48,9 +47,10 @@ ABI = CoreAbi(
 class WasiSession(HostSession):
     """A run of a plugin called `echo`."""
 
-    @functools.cached_property
+    @property
     def process(self) -> Process:
-        self._process = Process(self.log, (b"echo",), (b"LANGUAGE=en",))
+        if self._process is None:
+            self._process = Process(self.log, (b"echo",), (b"LANGUAGE=en",))
         return self._process
 
 

@@ -56,6 +56,7 @@ class HostSession:
         self.logs: list[LogLine] = []
         self.messages: list[GuestMessage] = []
         self.host_calls: list[HostCall] = []
+        self.host_ns = 0
         self._functions = functions
         self._process: Process | None = None
         self._caps = caps
@@ -150,8 +151,9 @@ class HostSession:
         return _json({"error": {"code": error.code, "message": error.message}})
 
     def _record(self, name: str, start_ns: int, began_ns: int, error: str | None) -> None:
+        duration_ns = time.monotonic_ns() - began_ns
+        self.host_ns += duration_ns
         if len(self.host_calls) < RECORDED_HOST_CALLS:
-            duration_ns = time.monotonic_ns() - began_ns
             short_error = None if error is None else error[:RECORDED_LENGTH]
             self.host_calls.append(HostCall(name[:RECORDED_LENGTH], start_ns, duration_ns, short_error))
 

@@ -113,6 +113,7 @@ class Sandbox:
                 memory_bytes=guest.memory_bytes,
                 start_ns=start_ns,
                 duration_us=(time.monotonic_ns() - began_ns) // 1_000,
+                host_us=session.host_ns // 1_000,
                 logs=session.finished_logs(),
                 messages=tuple(session.messages) if kind == "ok" else (),
                 host_calls=tuple(session.host_calls),

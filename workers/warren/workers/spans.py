@@ -46,6 +46,7 @@ class RunSpans:
                     "warren.outcome": outcome.kind,
                     "warren.fuel": outcome.fuel,
                     "warren.memory_bytes": outcome.memory_bytes,
+                    "warren.host_us": outcome.host_us,
                 },
                 outcome.error,
             )
