@@ -59,8 +59,8 @@ class Outcome:
 
     `response` is the guest's own answer, byte for byte, when it gave one (`ok`, `failed`), else empty; `error` is a
     sentence when it did not. `messages` is empty unless the run ended `ok`. `memory_bytes` is the peak size of the
-    guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of it went by in host
-    functions, of which `host_calls` lists the first.
+    guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of it went by in
+    host functions, of which `host_calls` lists the first.
     """
 
     kind: RunKind
