@@ -113,6 +113,7 @@ def test_an_answer_that_is_not_what_was_promised_is_the_guest_s_fault() -> None:
         ('"$ref" = "other.json"', "is not present"),
         ('"$schema" = "http://example.com/meta"', "Unknown meta-schema"),
         ('"$ref" = "#/$defs/none"', "not a JSON Schema"),
+        ("allOf = [" + '{ "$ref" = "#" },' * 33 + "]", "has 33 references; at most 32 are allowed"),
     ],
 )
 @pytest.mark.parametrize("side", ["request", "response"])

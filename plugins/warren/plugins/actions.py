@@ -21,6 +21,10 @@ from .module import shown
 #: The action under which a guest receives events and direct messages; it needs no declaration.
 ON_MESSAGE: Final = "on_message"
 
+#: References within one schema. Each may double the work of those before it, and validating is under no time limit: 52
+#: made it seconds for each request, and 32 cost at most some milliseconds.
+MAX_REFERENCES: Final = 32
+
 #: Characters of a sentence about data that does not fit; it quotes the data, which can be a megabyte.
 MAX_PROBLEM_LENGTH: Final = 300
 
@@ -90,6 +94,8 @@ def _first_problem(validator: jsonschema_rs.Validator, value: Any) -> str | None
 def _compile(schema: Mapping[str, Any] | None, source: str) -> jsonschema_rs.Validator | None:
     if schema is None:
         return None
+    if (references := _references(schema)) > MAX_REFERENCES:
+        raise LoadFailed(source, f"has {references} references; at most {MAX_REFERENCES} are allowed")
     try:
         # The linear regular expressions: the others can be made to backtrack by whoever writes the data.
         return jsonschema_rs.validator_for(
@@ -97,6 +103,16 @@ def _compile(schema: Mapping[str, Any] | None, source: str) -> jsonschema_rs.Val
         )
     except jsonschema_rs.ValidationError as error:
         raise LoadFailed(source, f"not a JSON Schema: {error.message}") from error
+
+
+def _references(schema: Any) -> int:
+    match schema:
+        case Mapping():
+            here = "$ref" in schema or "$dynamicRef" in schema
+            return here + sum(map(_references, schema.values()))
+        case list() | tuple():
+            return sum(map(_references, schema))
+    return 0
 
 
 def _refuse_reference(uri: str) -> Any:
