@@ -77,6 +77,9 @@ _trap_code = _function(_holding, "wasmtime_trap_code", c_bool, c_void_p, c_void_
 #: `wasmtime_val_t` is a kind and, eight bytes on, the bits of the value.
 VALUE_BITS: Final = 8
 
+#: Bytes of an i32, i64, f32, f64 and v128, in the order in which wasmtime numbers their kinds.
+VALUE_BYTES: Final = (4, 8, 4, 8, 16)
+
 #: `wasmtime_extern_t` is a kind and, eight bytes on, the item: a func, a memory or a global.
 EXTERN_ITEM: Final = 8
 
@@ -99,6 +102,7 @@ class Slots(ctypes.Structure):
 
     argument: int
     argument_2: int
+    result_kind: int
     result: int
     trap: int | None
     error: int | None

@@ -26,7 +26,7 @@ import wasmtime
 
 from . import bindings
 from .backtrace import SourceLines, described
-from .bindings import EXTERN_ITEM, VALUE_BITS, Slots, offset
+from .bindings import EXTERN_ITEM, VALUE_BITS, VALUE_BYTES, Slots, offset
 from .errors import GuestFault
 from .growth import WITNESS_EXPORT
 from .instance_pool import INSTANCE_SLOTS, MAX_TABLE_ELEMENTS, MAX_TABLES
@@ -250,7 +250,7 @@ class Guest:
         return GuestFault("trap", reason, backtrace)
 
     def read_global(self, export: str) -> bytes | None:
-        """The bits of an exported global, little end first, 16 bytes of them; None when there is none of that name."""
+        """The bits of an exported global, little end first, as many as its type has; None when there is none."""
         # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
         name, base = export.encode(), self._base
         if not self._is_instantiated or not bindings.instance_export(
@@ -258,13 +258,14 @@ class Guest:
         ):
             return None
         bindings.global_get(self.context, base + _FUNCTION, base + _RESULT)
-        return ctypes.string_at(base + _RESULT + VALUE_BITS, 16)
+        kind = self.slots.result_kind & 0xFF
+        return ctypes.string_at(base + _RESULT + VALUE_BITS, VALUE_BYTES[kind])
 
     @property
     def refused_bytes(self) -> int:
         """The largest growth of memory that the limit refused this guest (see `growth`), in bytes."""
         refused_pages = self.read_global(WITNESS_EXPORT)
-        return 0 if refused_pages is None else int.from_bytes(refused_pages[:4], "little") * PAGE_BYTES
+        return 0 if refused_pages is None else int.from_bytes(refused_pages, "little") * PAGE_BYTES
 
     @property
     def fuel_used(self) -> int:

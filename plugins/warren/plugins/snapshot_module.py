@@ -40,16 +40,12 @@ _KIND_GLOBAL: Final = b"\x03"
 _PASSIVE: Final = 1
 _IN_MEMORY_NUMBER: Final = 2
 _END: Final = 0x0B
-_WIDTHS: Final = {"i32": 4, "i64": 8, "f32": 4, "f64": 8, "v128": 16}
 _CONSTANTS: Final = {"i32": b"\x41", "i64": b"\x42", "f32": b"\x43", "f64": b"\x44", "v128": b"\xfd\x0c"}
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What an initialisation left: the memory, and by its index each mutable global's bits, little end first.
-
-    Of these as many count as the global's type has; there may be more.
-    """
+    """What an initialisation left: the memory, and by its index each mutable global's bits, little end first."""
 
     memory: bytes
     global_bits: Mapping[int, bytes]
@@ -157,7 +153,6 @@ def _initialized_globals(wasm: bytes, sections: Mapping[str, Section], bits: Map
 
 def _constant(value_type: str, bits: bytes) -> bytes:
     """The expression that gives just these bits. No float is made of them: a NaN might not survive that."""
-    bits = bits[: _WIDTHS[value_type]]
     is_integer = value_type in ("i32", "i64")
     value = signed_leb128(int.from_bytes(bits, "little", signed=True)) if is_integer else bits
     return _CONSTANTS[value_type] + value + bytes([_END])
