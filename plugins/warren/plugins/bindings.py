@@ -1,5 +1,7 @@
 """The raw wasmtime bindings: the one file that reaches past wasmtime-py's public API.
 
+(`instance_pool` does, too: a child process runs it by its path, so it can import nothing of ours.)
+
 Checked against wasmtime-py 50.0.1; another version is refused at import, because what is used here is not covered by
 any promise of stability: the struct layouts of `wasmtime._bindings`, `_from_ptr`, and the C functions below. What the
 public API lacks is asynchronous calls (a guest polled slice by slice, suspended in a host function) and cheap ones.
@@ -160,6 +162,11 @@ def take_error(pointer: int) -> Failure:
     error = wasmtime.WasmtimeError._from_ptr(ctypes.cast(pointer, POINTER(native.wasmtime_error_t)))
     return Failure(None, str(error), ())
 
+
+#: The kinds of callback that an import can be; see `callbacks`.
+AnsweringCallback: Final = native.wasmtime_func_callback_t
+SuspendingCallback: Final = native.wasmtime_func_async_callback_t
+Continuation: Final = native.wasmtime_func_async_continuation_callback_t
 
 #: The null pointer that says that there is nothing to finalize.
 NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, c_void_p)()

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from wasmtime import _bindings as native
-
 from . import bindings
-from .bindings import NO_FINALIZER
+from .bindings import NO_FINALIZER, AnsweringCallback, Continuation, SuspendingCallback
 from .errors import GuestFault
 from .guest import Guest, Suspension, guests
 
@@ -38,7 +36,7 @@ def answering(call: Callable[[Guest, Any, Any], None]) -> Any:
             return int(bindings.trap_new(b"host", 4))
         return 0
 
-    return native.wasmtime_func_callback_t(callback)
+    return AnsweringCallback(callback)
 
 
 def suspending(begin: Callable[[Guest, Any, Any], Suspension | None]) -> Any:
@@ -62,7 +60,7 @@ def suspending(begin: Callable[[Guest, Any, Any], Suspension | None]) -> Any:
         except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
             _blame(guest, error)
 
-    return native.wasmtime_func_async_callback_t(callback)
+    return SuspendingCallback(callback)
 
 
 def _calling(caller: Any) -> Guest:
@@ -99,6 +97,6 @@ def _host_fault(error: BaseException) -> GuestFault:
     return fault
 
 
-_STEP: Final = native.wasmtime_func_async_continuation_callback_t(_step)
-_NEVER: Final = native.wasmtime_func_async_continuation_callback_t(lambda _number: False)
-_READY: Final = native.wasmtime_func_async_continuation_callback_t(lambda _number: True)
+_STEP: Final = Continuation(_step)
+_NEVER: Final = Continuation(lambda _number: False)
+_READY: Final = Continuation(lambda _number: True)

@@ -13,11 +13,10 @@ from .backtrace import SourceLines, read_source_lines, without_debug_sections
 from .errors import LoadFailed, ModuleRefused
 from .files import PluginFiles
 from .growth import with_growth_witness
+from .guest import PAGE_BYTES
 from .host_imports import IMPORTS
 from .module import CoreAbi, check_core_abi, read_module
 from .wasi_abi import WASI_IMPORTS
-
-PAGE_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
