@@ -108,3 +108,18 @@ async def exists(post: Post, queue: str) -> bool:
     except Unroutable:
         return False
     return True
+
+
+async def test_the_depth_of_a_queue_is_what_waits_in_it(post: Post) -> None:
+    queue = await post.queue()
+    await post.put(queue, b"1", b"2", b"3")
+    assert await post.transport.depth(queue) == 3
+    with pytest.raises(QueueNotFound):
+        await post.transport.depth(post.name("nowhere"))
+
+
+async def test_nothing_is_in_the_way_of_messages_until_the_transport_is_closed(post: Post) -> None:
+    await Inbox.of(post.transport, await post.queue())
+    assert post.transport.impediment() is None
+    await post.transport.close()
+    assert post.transport.impediment() is not None

@@ -20,7 +20,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from .amqp_consumer import AmqpConsumer
 from .amqp_link import ConnectionLost, Link, Outages, unreachable
 from .amqp_publisher import Publisher, ReplyConsumer
-from .amqp_topology import DeclaredTopology, declare
+from .amqp_topology import DeclaredTopology, declare, depth
 from .connect import safe_url
 from .errors import BrokerUnreachable, TransportClosed
 from .messages import DIRECT_REPLY_TO, Message
@@ -93,6 +93,18 @@ class AmqpTransport:
         await self._once_connected(consumer.start)
         self._consumers.add(consumer)
         return consumer
+
+    async def depth(self, queue: str) -> int:
+        self._check_open()
+        return await self._once_connected(lambda: depth(self._consuming, queue))
+
+    def impediment(self) -> str | None:
+        if self._closed:
+            return "the connection was closed"
+        if not self._publisher.is_up:
+            return "nothing can be published: the broker is away"
+        paused = [consumer.queue for consumer in self._consumers if not consumer.is_up]
+        return f"nothing comes from {', '.join(sorted(paused))}" if paused else None
 
     async def close(self) -> None:
         self._closed = True

@@ -122,6 +122,10 @@ class Subscription:
         if self._leaving and self._unsettled == 0:
             await self._channel.close()
 
+    @property
+    def is_over(self) -> bool:
+        return self._over.is_set()
+
     def _on_cancelled(self, _: Basic.Cancel) -> None:
         self._over.set()
 
@@ -151,13 +155,18 @@ class AmqpConsumer:
         *,
         prefetch: int,
     ) -> None:
+        self.queue = queue
         self._link = link
         self._declared = declared
-        self._queue = queue
         self._on_delivery = on_delivery
         self._prefetch = prefetch
         self._subscription: Subscription | None = None
         self._upkeep: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker hands over what comes."""
+        return self._subscription is not None and not self._subscription.is_over
 
     async def start(self) -> None:
         """Raises what `Subscription.open` does."""
@@ -170,11 +179,11 @@ class AmqpConsumer:
             return
         upkeep.cancel()
         await asyncio.wait([upkeep])
-        self._declared.forget_transient(self._queue)
+        self._declared.forget_transient(self.queue)
         await self._subscription.leave()
 
     async def _subscribe(self) -> Subscription:
-        return await Subscription.open(self._link, self._queue, self._on_delivery, prefetch=self._prefetch)
+        return await Subscription.open(self._link, self.queue, self._on_delivery, prefetch=self._prefetch)
 
     async def _keep_subscribed(self, subscription: Subscription) -> None:
         while True:
@@ -185,8 +194,8 @@ class AmqpConsumer:
         for pause_s in chain(RESUBSCRIBE_PAUSES_S, repeat(RESUBSCRIBE_PAUSES_S[-1])):
             await asyncio.sleep(pause_s)
             try:
-                await declare_again(self._link, self._declared.of_queue(self._queue))
+                await declare_again(self._link, self._declared.of_queue(self.queue))
                 return await self._subscribe()
             except (ConnectionLost, BusError) as reason:
-                log.info("%r is not consumed yet, trying again: %r", self._queue, reason)
+                log.info("%r is not consumed yet, trying again: %r", self.queue, reason)
         raise AssertionError  # the pauses never end

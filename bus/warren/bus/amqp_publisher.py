@@ -49,6 +49,11 @@ class Publisher:
         self._in_flight: dict[str, asyncio.Event] = {}
         self._upkeep: asyncio.Task[None] | None = None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a channel to publish on."""
+        return self._channel is not None
+
     async def publish(self, message: Message, *, mandatory: bool, timeout_s: float) -> None:
         """See `Transport.publish`. A message without an id gets one, since aiormq would give each attempt another."""
         if message.reply_to == DIRECT_REPLY_TO and self._on_reply is None:

@@ -75,6 +75,16 @@ async def declare(link: Link, topology: Topology) -> None:
                 await channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
 
 
+async def depth(link: Link, queue: str) -> int:
+    """How many messages wait in a queue. Raises `QueueNotFound`, `ConnectionLost`."""
+    async with link.channel() as channel:
+        try:
+            declared = await channel.queue_declare(queue, passive=True)
+        except ChannelNotFoundEntity as refusal:
+            raise QueueNotFound(queue) from refusal
+    return declared.message_count or 0
+
+
 async def declare_again(link: Link, topology: Topology) -> None:
     """After an outage. A refusal is logged, and ends it: somebody has meanwhile made something else of it."""
     try:

@@ -162,6 +162,13 @@ class MemoryTransport:
         source.add(consumer)
         return consumer
 
+    async def depth(self, queue: str) -> int:
+        self._check_open()
+        return self._broker.queue(queue).depth
+
+    def impediment(self) -> str | None:
+        return "it was closed" if self._closed else None
+
     async def close(self) -> None:
         self.abort()
 

@@ -59,6 +59,11 @@ class MemoryQueue:
         limit = self.declared.max_length
         return limit is not None and not self.declared.transient and len(self._ready) >= limit
 
+    @property
+    def depth(self) -> int:
+        """Messages that wait."""
+        return len(self._ready)
+
     def put(self, message: Message) -> None:
         times_to_live = [ms for ms in (message.expiration_ms, self.declared.message_ttl_ms) if ms is not None]
         expires_at = _now() + min(times_to_live) / 1000 if times_to_live else None

@@ -80,6 +80,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def depth(self, queue: str) -> int:
+        """How many messages wait in a queue; those that are delivered and unsettled do not count. `QueueNotFound`."""
+        ...
+
+    def impediment(self) -> str | None:
+        """What keeps messages from going out or coming in just now, in words; None while nothing does."""
+        ...
+
     async def close(self) -> None:
         """Cancel consumers, let publishes in flight finish or time out, and disconnect. Idempotent."""
         ...
