@@ -241,6 +241,12 @@ class Recording:
             queue, lambda delivery: on_delivery(RecordedDelivery(delivery, self.steps)), prefetch=prefetch
         )
 
+    async def depth(self, queue: str) -> int:
+        return await self.transport.depth(queue)
+
+    def impediment(self) -> str | None:
+        return self.transport.impediment()
+
     async def close(self) -> None:
         await self.transport.close()
 
