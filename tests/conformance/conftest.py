@@ -10,12 +10,15 @@ import pytest
 
 from tests.conformance.inbox import Connect, Post
 from warren.bus import Transport, connect
+from warren.bus.amqp_link import PATH_VARIABLE
 
 
-@pytest.fixture(params=["memory", pytest.param("amqp", marks=pytest.mark.broker)])
-def url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=["memory", *(pytest.param(path, marks=pytest.mark.broker) for path in ("fast", "plain"))])
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """One of the transports; `amqp://` by either of its paths."""
     if request.param == "memory":
         return f"memory://{token_hex(6)}"
+    monkeypatch.setenv(PATH_VARIABLE, request.param)
     found: str = request.getfixturevalue("broker").url
     return found
 

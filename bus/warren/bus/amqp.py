@@ -17,8 +17,9 @@ from weakref import WeakSet
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
+from .amqp_closing import ConnectionLost
 from .amqp_consumer import AmqpConsumer
-from .amqp_link import ConnectionLost, Link, Outages, unreachable
+from .amqp_link import Link, Outages, unreachable
 from .amqp_publisher import Publisher, ReplyConsumer
 from .amqp_topology import DeclaredTopology, declare, depth
 from .connect import safe_url
@@ -101,8 +102,11 @@ class AmqpTransport:
     def impediment(self) -> str | None:
         if self._closed:
             return "the connection was closed"
+        away = self._publishing.impediment or self._consuming.impediment
+        if away is not None:
+            return away
         if not self._publisher.is_up:
-            return "nothing can be published: the broker is away"
+            return "nothing can be published: the channel is being opened again"
         paused = [consumer.queue for consumer in self._consumers if not consumer.is_up]
         return f"nothing comes from {', '.join(sorted(paused))}" if paused else None
 

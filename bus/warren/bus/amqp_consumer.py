@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import Final
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity
 from pamqp.commands import Basic
 
-from .amqp_link import ConnectionLost, Link, lost_when_closed
-from .amqp_messages import to_message
+from .amqp_channel import MessageChannel, Settlement
+from .amqp_closing import ConnectionLost, lost_when_closed
+from .amqp_link import Link
 from .amqp_topology import DeclaredTopology, declare_again
 from .errors import BusError, DeliveryLost, QueueNotFound
 from .messages import Message
@@ -48,26 +48,25 @@ class AmqpDelivery:
         self._settled = False
 
     async def ack(self) -> None:
-        await self._settle(lambda channel: channel.basic_ack(self._tag, wait=False))
+        await self._settle(Settlement.ACK)
 
     async def reject(self) -> None:
-        await self._settle(lambda channel: channel.basic_reject(self._tag, requeue=False, wait=False))
+        await self._settle(Settlement.REJECT)
 
     async def requeue(self) -> None:
-        # Not basic.reject: since RabbitMQ 4.3 only that counts towards the delivery limit.
-        await self._settle(lambda channel: channel.basic_nack(self._tag, requeue=True, wait=False))
+        await self._settle(Settlement.REQUEUE)
 
-    async def _settle(self, send: Callable[[AbstractChannel], Awaitable[None]]) -> None:
+    async def _settle(self, settlement: Settlement) -> None:
         if self._settled:
             raise DeliveryLost
         self._settled = True
-        await self._subscription.settle(send)
+        await self._subscription.settle(self._tag, settlement)
 
 
 class Subscription:
     """One consumer on one channel, from its subscription to its end."""
 
-    def __init__(self, channel: AbstractChannel, on_delivery: Callable[[Delivery], None]) -> None:
+    def __init__(self, channel: MessageChannel, on_delivery: Callable[[Delivery], None]) -> None:
         self._channel = channel
         self._on_delivery = on_delivery
         self._tag = ""
@@ -80,43 +79,35 @@ class Subscription:
         cls, link: Link, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int
     ) -> Subscription:
         """Raises `QueueNotFound`, `BusError` for any other refusal, `ConnectionLost`."""
-        channel = await link.open_channel()
+        channel = await link.open_message_channel()
+        raw = channel.raw
         self = cls(channel, on_delivery)
         try:
-            with lost_when_closed(channel):
-                channel.closing.add_done_callback(lambda _: self._over.set())
-                channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
-                await channel.basic_qos(prefetch_count=prefetch)
-                consuming = await channel.basic_consume(queue, self._hand_over)
+            with lost_when_closed(raw):
+                raw.closing.add_done_callback(lambda _: self._over.set())
+                raw.on_consumer_cancel_callbacks.add(self._on_cancelled)
+                await raw.basic_qos(prefetch_count=prefetch)
+                self._tag = await channel.consume(queue, self._hand_over)
         except ChannelNotFoundEntity as refusal:
             raise QueueNotFound(queue) from refusal
         except ChannelClosed as refusal:
             raise BusError(f"the broker refused to let {queue!r} be consumed: {refusal}") from refusal
         except BaseException:
-            await channel.close()
+            await raw.close()
             raise
-        self._tag = consuming.consumer_tag or ""
         return self
 
-    async def _hand_over(self, delivered: DeliveredMessage) -> None:
+    def _hand_over(self, message: Message, tag: int, redelivered: bool) -> None:  # noqa: FBT001 - a `Receiver`
         self._unsettled += 1
-        self._on_delivery(
-            AmqpDelivery(
-                to_message(delivered),
-                redelivered=bool(delivered.redelivered),
-                subscription=self,
-                tag=delivered.delivery_tag or 0,
-            )
-        )
+        self._on_delivery(AmqpDelivery(message, redelivered=redelivered, subscription=self, tag=tag))
 
-    async def settle(self, send: Callable[[AbstractChannel], Awaitable[None]]) -> None:
+    async def settle(self, tag: int, settlement: Settlement) -> None:
         """Send one settlement, on the channel that its delivery came by. Raises `DeliveryLost`."""
         if self._over.is_set():
             raise DeliveryLost
         try:
-            with lost_when_closed(self._channel):
-                await send(self._channel)
-        except (ConnectionLost, ChannelClosed) as reason:
+            await self._channel.settle(tag, settlement)
+        except ConnectionLost as reason:
             raise DeliveryLost from reason
         self._unsettled -= 1
         if self._leaving and self._unsettled == 0:
@@ -137,8 +128,9 @@ class Subscription:
     async def leave(self) -> None:
         """Take nothing more; the channel stays for as long as something that came by it is unsettled."""
         self._leaving = True
-        with suppress(ConnectionLost, ChannelClosed, TimeoutError), lost_when_closed(self._channel):
-            await self._channel.basic_cancel(self._tag, timeout=CANCEL_LIMIT_S)
+        raw = self._channel.raw
+        with suppress(ConnectionLost, ChannelClosed, TimeoutError), lost_when_closed(raw):
+            await raw.basic_cancel(self._tag, timeout=CANCEL_LIMIT_S)
             if self._unsettled == 0:
                 await self._channel.close()
 

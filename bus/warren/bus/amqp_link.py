@@ -11,20 +11,26 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import random
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aio_pika import RobustConnection
 from aio_pika.abc import AbstractConnection as AnyConnection
 from aio_pika.connection import make_url
-from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import ChannelClosed, InvalidFrameError, ProbableAuthenticationError
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import InvalidFrameError, ProbableAuthenticationError
 
+from .amqp_channel import MessageChannel
+from .amqp_closing import ConnectionLost, lost_when_closed
+from .amqp_fast import FastChannel, why_not
+from .amqp_plain import PlainChannel
+from .amqp_readable import readable
 from .amqp_wire import Wire
 from .connect import safe_url
-from .errors import BrokerUnreachable, BusError, TransportClosed
+from .errors import BrokerUnreachable, TransportClosed
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +40,8 @@ RECONNECT_INTERVAL_S: Final = (0.5, 1.5)
 #: After which a connection is given up that does not close politely: the broker may have stopped reading from it.
 CLOSE_LIMIT_S: Final = 3.0
 
-
-class ConnectionLost(Exception):
-    """The channel or its connection ended while something was under way on it."""
+#: An operator's way out: `plain` leaves every frame to aiormq, should the fast path ever be suspected of anything.
+PATH_VARIABLE: Final = "WARREN_AMQP_PATH"
 
 
 class Outages:
@@ -62,9 +67,10 @@ class Outages:
 class Link:
     """A connection that is open, or will be again. Whoever made it closes it."""
 
-    def __init__(self, robust: RobustConnection, wire: Wire, outages: Outages) -> None:
+    def __init__(self, robust: RobustConnection, wire: Wire, outages: Outages, *, fast: bool) -> None:
         self._robust = robust
         self._wire = wire
+        self._fast = fast
         self._outages = outages
         self._closing = asyncio.Event()
         robust.close_callbacks.add(_release_senders)
@@ -86,13 +92,14 @@ class Link:
             make_url(url, heartbeat=heartbeat_s, reconnect_interval=interval_s),
             client_properties={"connection_name": name},
         )
-        wire = robust.kwargs["transport_factory"] = Wire()
+        fast = os.environ.get(PATH_VARIABLE) != "plain"
+        wire = robust.kwargs["transport_factory"] = Wire(None if fast else readable)
         try:
             await robust.connect()
         except BaseException:
             await robust.close()
             raise
-        return cls(robust, wire, outages)
+        return cls(robust, wire, outages, fast=fast)
 
     async def open_channel(self, *, confirms: bool = False) -> AbstractChannel:
         """A new channel, once the broker is there. Raises `ConnectionLost`, `TransportClosed`."""
@@ -105,6 +112,27 @@ class Link:
             raise ConnectionLost
         with lost_when_closed(transport.connection):
             return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=True)
+
+    async def open_message_channel(self, *, confirms: bool = False) -> MessageChannel:
+        """A new channel for messages, by the fast path where it can be taken. Raises what `open_channel` does."""
+        raw = await self.open_channel(confirms=confirms)
+        tap = self._wire.tap
+        if self._fast and tap is not None:
+            reason = why_not(raw, tap, confirms=confirms)
+            if reason is None:
+                return FastChannel(raw, tap)
+            self._fast = False
+            log.warning("messages take the plain path, which is several times slower: %s", reason)
+        return PlainChannel(raw)
+
+    @property
+    def impediment(self) -> str | None:
+        """What keeps this connection from being written to, in words."""
+        if not self._robust.connected.is_set():
+            return "the broker is away"
+        if self._wire.tap is not None and self._wire.tap.blocked is not None:
+            return f"the broker takes no more messages just now: {self._wire.tap.blocked}"
+        return None
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[AbstractChannel]:
@@ -141,34 +169,6 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-
-
-@contextmanager
-def lost_when_closed(resource: AbstractChannel | AbstractConnection) -> Iterator[None]:
-    """Turn the many ways in which aiormq says that a channel or connection is gone into `ConnectionLost`.
-
-    What remains is what the broker refused: a `ChannelClosed` with its reason, or a `DeliveryError`.
-    """
-    task = asyncio.current_task()
-    cancellations = task.cancelling() if task else 0
-    try:
-        yield
-    except asyncio.CancelledError:
-        # aiormq lets those who wait on a closing channel end with a CancelledError, though nobody cancelled them.
-        if task is None or task.cancelling() > cancellations:
-            raise
-        raise ConnectionLost from None
-    except ChannelClosed as refusal:
-        if refusal.args[0] is None:  # closed by this side, not by the broker
-            raise ConnectionLost from refusal
-        raise
-    except BusError:
-        raise  # a refusal that was put in words already
-    except Exception as error:
-        # A frame that cannot be read ends the connection with any error at all, and everybody on it gets that one.
-        if resource.is_closed or isinstance(error, (ConnectionError, RuntimeError)):
-            raise ConnectionLost from error
-        raise
 
 
 def unreachable(url: str, error: BaseException, timeout_s: float) -> BrokerUnreachable:

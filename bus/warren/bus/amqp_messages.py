@@ -13,14 +13,13 @@ from typing import Any, Final
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from .messages import Header, Message
+from .amqp_codec import OTHER
+from .amqp_fields import MAX_DEPTH
+from .messages import NO_HEADERS, Header, Message
 from .wire import headers_size
 
 #: AMQP's delivery mode of a message that outlives its broker's process.
 PERSISTENT: Final = 2
-
-#: Tables in tables that are read. RabbitMQ's own `x-death` has three levels.
-MAX_DEPTH: Final = 16
 
 #: Beyond it pamqp, which writes single precision only, fails.
 MAX_FLOAT: Final = 3.4028234663852886e38
@@ -45,6 +44,7 @@ def to_properties(message: Message, message_id: str) -> Basic.Properties:
         message_id=message_id,
         timestamp=None if message.timestamp_s is None else datetime.fromtimestamp(message.timestamp_s, UTC),
         message_type=message.type,
+        **message.other,
     )
     if headers_size(message.headers) > MAX_PROPERTIES_BYTES // 2:  # else there is no need to know it exactly
         size = len(properties.marshal())
@@ -68,6 +68,7 @@ def to_message(delivered: DeliveredMessage) -> Message:
         expiration_ms=None if properties.expiration is None else int(properties.expiration),
         timestamp_s=None if properties.timestamp is None else int(properties.timestamp.timestamp()),
         headers=_from_table(properties.headers or {}),
+        other={name: value for name in OTHER if (value := getattr(properties, name)) is not None} or NO_HEADERS,
     )
 
 

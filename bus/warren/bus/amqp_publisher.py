@@ -1,6 +1,6 @@
 """Publishing with confirms, on one channel that is opened again whenever it goes.
 
-The path of a message is `publish` and `_attempt`; everything else keeps the channel up. Replies are consumed here too,
+The path of a message is `publish`; everything else keeps the channel up. Replies are consumed here too,
 because RabbitMQ ties them to the channel that published the request.
 
 A message whose channel goes before its confirm comes is published again, with the same id, until its time is up: at
@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.exceptions import ChannelClosed, DeliveryError
-from aiormq.exceptions import PublishError as Returned
-from pamqp.commands import Basic
+from aiormq.exceptions import ChannelClosed
 
-from .amqp_link import ConnectionLost, Link, lost_when_closed
-from .amqp_messages import to_message, to_properties
+from .amqp_channel import MessageChannel, Verdict
+from .amqp_closing import ConnectionLost, lost_when_closed
+from .amqp_link import Link
 from .amqp_topology import DeclaredTopology, declare_again
-from .errors import BusError, DeliveryLost, PublishRefused, PublishTimeout, Unroutable
+from .errors import BusError, DeliveryLost, PublishError, PublishRefused, PublishTimeout, Unroutable
 from .messages import DIRECT_REPLY_TO, Message, is_reply_address, new_message_id
 from .ports import Delivery
 
@@ -41,12 +39,14 @@ class Publisher:
     def __init__(self, link: Link, declared: DeclaredTopology) -> None:
         self._link = link
         self._declared = declared
-        self._channel: AbstractChannel | None = None
+        self._loop = asyncio.get_running_loop()
+        self._channel: MessageChannel | None = None
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._reopening = asyncio.Lock()
         self._on_reply: Callable[[Delivery], None] | None = None
         self._reply_tag = ""
-        self._in_flight: dict[str, asyncio.Event] = {}
+        self._in_flight = 0
+        self._idle = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
 
     @property
@@ -55,59 +55,39 @@ class Publisher:
         return self._channel is not None
 
     async def publish(self, message: Message, *, mandatory: bool, timeout_s: float) -> None:
-        """See `Transport.publish`. A message without an id gets one, since aiormq would give each attempt another."""
+        """See `Transport.publish`. A message without an id gets one, so that all attempts have the same."""
         if message.reply_to == DIRECT_REPLY_TO and self._on_reply is None:
             raise PublishRefused(message.exchange, message.routing_key)  # the broker would, by closing the channel
         message_id = message.message_id or new_message_id()
-        properties = to_properties(message, message_id)
+        # RabbitMQ delivers a mandatory reply and returns it as unroutable all the same.
+        mandatory = mandatory and not is_reply_address(message)
+        deadline = self._loop.time() + timeout_s
+        self._in_flight += 1
         try:
-            async with asyncio.timeout(timeout_s), self._only_one(message_id):
-                while not await self._attempt(message, properties, mandatory=mandatory):
-                    pass
-        except TimeoutError:
-            raise PublishTimeout(message.exchange, message.routing_key, timeout_s) from None
-
-    async def _attempt(self, message: Message, properties: Basic.Properties, *, mandatory: bool) -> bool:
-        """Publish once and wait for the broker's word. False when the channel went first."""
-        while (channel := self._channel) is None:
-            await self._up.wait()
-        try:
-            with lost_when_closed(channel):
-                # This waits, too, until the socket takes the frames. While the broker reads nothing (a memory alarm),
-                # publishes stand in line here, instead of piling up in the connection's buffer.
-                await channel.basic_publish(
-                    message.body,
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    properties=properties,
-                    # RabbitMQ delivers a mandatory reply and returns it as unroutable all the same.
-                    mandatory=mandatory and not is_reply_address(message),
-                )
-        except Returned:
-            raise Unroutable(message.exchange, message.routing_key) from None
-        except DeliveryError:
-            raise PublishRefused(message.exchange, message.routing_key) from None
-        except ConnectionLost:
-            self._drop(channel)
-            return False
-        except ChannelClosed as reason:
-            self._drop(channel)
-            if not _is_culprit(message, str(reason)):
-                return False
-            raise PublishRefused(message.exchange, message.routing_key) from reason
-        return True
-
-    @asynccontextmanager
-    async def _only_one(self, message_id: str) -> AsyncIterator[None]:
-        """Twins go one after the other: aiormq tells by the message id which publish the broker returned."""
-        while twin := self._in_flight.get(message_id):
-            await twin.wait()
-        over = self._in_flight[message_id] = asyncio.Event()
-        try:
-            yield
+            while True:
+                channel = self._channel or await self._opened(deadline)
+                if channel is None:
+                    raise _failure(Verdict.TIMED_OUT, message, timeout_s)
+                verdict = await channel.publish(message, message_id, mandatory=mandatory, deadline=deadline)
+                if verdict is Verdict.CONFIRMED:
+                    return
+                if verdict is not Verdict.LOST:
+                    raise _failure(verdict, message, timeout_s)
+                self._drop(channel, message)
         finally:
-            del self._in_flight[message_id]
-            over.set()
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _opened(self, deadline: float) -> MessageChannel | None:
+        """The channel, once there is one; None when there is none in time."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._channel is None:
+                    await self._up.wait()
+        except TimeoutError:
+            return None
+        return self._channel
 
     async def consume_replies(self, on_reply: Callable[[Delivery], None]) -> None:
         """Have replies handed to `on_reply`, from now on and after every reopening. One consumer at a time."""
@@ -122,17 +102,17 @@ class Publisher:
         async with self._reopening:
             self._on_reply = None
             if self._channel is not None:
-                with suppress(ConnectionLost), lost_when_closed(self._channel):
-                    await self._channel.basic_cancel(self._reply_tag)
+                raw = self._channel.raw
+                with suppress(ConnectionLost), lost_when_closed(raw):
+                    await raw.basic_cancel(self._reply_tag)
 
-    async def _subscribe(self, channel: AbstractChannel) -> None:
-        with lost_when_closed(channel):
-            consuming = await channel.basic_consume(DIRECT_REPLY_TO, self._hand_over, no_ack=True)
-        self._reply_tag = consuming.consumer_tag or ""
+    async def _subscribe(self, channel: MessageChannel) -> None:
+        with lost_when_closed(channel.raw):
+            self._reply_tag = await channel.consume(DIRECT_REPLY_TO, self._hand_over, no_ack=True)
 
-    async def _hand_over(self, reply: DeliveredMessage) -> None:
+    def _hand_over(self, reply: Message, _tag: int, _redelivered: bool) -> None:  # noqa: FBT001 - a `Receiver`
         if self._on_reply is not None:
-            self._on_reply(Reply(to_message(reply)))
+            self._on_reply(Reply(reply))
 
     async def open(self) -> None:
         """Open the channel, and keep it open from now on."""
@@ -142,7 +122,8 @@ class Publisher:
     async def close(self) -> None:
         """Wait for the publishes in flight, and stop; the channel goes with its connection. Idempotent."""
         while self._in_flight:
-            await next(iter(self._in_flight.values())).wait()
+            self._idle.clear()
+            await self._idle.wait()
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.wait([self._upkeep])
@@ -159,15 +140,22 @@ class Publisher:
 
     async def _reopen(self) -> None:
         async with self._reopening:
-            channel = await self._link.open_channel(confirms=True)
+            channel = await self._link.open_message_channel(confirms=True)
             if self._on_reply is not None:
                 await self._subscribe(channel)
             self._channel = channel
             self._down.clear()
             self._up.set()
-            channel.closing.add_done_callback(lambda _: self._drop(channel))
+            channel.raw.closing.add_done_callback(lambda _: self._forget(channel))
 
-    def _drop(self, channel: AbstractChannel) -> None:
+    def _drop(self, channel: MessageChannel, message: Message) -> None:
+        """The channel went under a message. Raises `PublishRefused` where the broker closed it because of that one."""
+        self._forget(channel)
+        reason = _why_closed(channel)
+        if reason is not None and _is_culprit(message, str(reason)):
+            raise PublishRefused(message.exchange, message.routing_key) from reason
+
+    def _forget(self, channel: MessageChannel) -> None:
         """Publish nothing more on it. Whoever notices first says so."""
         if self._channel is channel:
             self._channel = None
@@ -207,6 +195,25 @@ class ReplyConsumer:
         if self._started:
             self._started = False
             await self._publisher.cancel_replies()
+
+
+def _failure(verdict: Verdict, message: Message, timeout_s: float) -> PublishError:
+    match verdict:
+        case Verdict.RETURNED:
+            return Unroutable(message.exchange, message.routing_key)
+        case Verdict.REFUSED:
+            return PublishRefused(message.exchange, message.routing_key)
+        case _:
+            return PublishTimeout(message.exchange, message.routing_key, timeout_s)
+
+
+def _why_closed(channel: MessageChannel) -> BaseException | None:
+    """The broker's own words, where it was the broker that closed the channel."""
+    closing = channel.raw.closing
+    if not closing.done() or closing.cancelled():
+        return None
+    reason = closing.exception()
+    return reason if isinstance(reason, ChannelClosed) and reason.args[0] is not None else None
 
 
 def _is_culprit(message: Message, reason: str) -> bool:

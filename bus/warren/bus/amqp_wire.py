@@ -1,145 +1,218 @@
-"""The socket under a connection, and what is done to frames before aiormq sees them.
+"""The socket under a connection: where bytes become frames, and who each of them is for.
 
-RabbitMQ checks neither that text in a message's properties is UTF-8 nor that a timestamp is one, and pamqp raises on
-what it cannot read. The reader of the connection ends with that, and the message comes again to the next connection:
-one publisher could keep every consumer of a queue from its work. So a frame that cannot be read is replaced by one
-that can: with what could be read, and the header `warren-unreadable` for the rest. Whoever reads the message refuses
-it then, like any other that is malformed.
+    socket ──► Tap ──┬─ frames of a tapped channel that carry messages, returns and confirms ──► that channel's `Tapped`
+                     └─ every other frame ──► aiormq's own reader
+    socket ◄── Tap ◄─┬─ frames that a `Tapped` writes, gathered per turn of the event loop
+                     └─ aiormq's own writer
 
-Rejected: other decoders in pamqp's own tables, which would change them for all of the program. The price of this is
-that the properties of each delivery are decoded twice (10 µs).
+aiormq asks a factory of ours for its socket, which is all that has to be known of it here: it gets the stream it would
+have made itself, whose protocol the tap stands in front of. Its writer writes whole frames, and so does the tap, so
+that both may write.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
 
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
-from pamqp import decode, encode
-from pamqp.commands import Basic
-from pamqp.constants import FRAME_END_CHAR, FRAME_HEADER, FRAME_METHOD
-from pamqp.frame import marshal, unmarshal
-from pamqp.header import ContentHeader
 from yarl import URL
 
-from .messages import Header
+from .amqp_closing import ConnectionLost
+from .amqp_codec import BLOCKED, FRAME_END, HEAD, HEARTBEAT, METHOD, UNBLOCKED, read_short
 
-#: Type, channel and size of a frame come before its payload, and one byte after it.
-_HEAD: Final = struct.Struct(">BHI")
-_PROTOCOL: Final = b"AMQP"
+#: The greeting of a broker that speaks another version of AMQP. It is no frame; aiormq says what is wrong.
+_GREETING: Final = b"AMQP"
 
-#: Class and method of basic.deliver, with which its payload begins.
-_DELIVER: Final = struct.pack(">HH", 60, 60)
+#: Gathered bytes that are written before the turn of the event loop is over, so that the broker has something to do.
+WRITE_BYTES: Final = 16 << 10
 
-#: Bytes of a short string at most.
-_SHORT: Final = 255
+#: aiormq takes a connection for dead on which it reads nothing for a while; when all that comes is for tapped
+#: channels it is told this often.
+KEEPALIVE_S: Final = 1.0
+
+
+class Tapped(Protocol):
+    """Who takes the frames of one channel."""
+
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
+        """Take the frame whose payload is `data[start:stop]`. False: it is aiormq's."""
+        ...
 
 
 class Wire(TransportFactory):
-    """Makes the socket, which aiormq keeps to itself: to hang up on a broker that reads nothing."""
+    """Makes the socket of a connection; `tap` is the latest one's. `rewrite` changes frames on their way to aiormq."""
 
-    def __init__(self) -> None:
-        self._writer: asyncio.StreamWriter | None = None
+    def __init__(self, rewrite: Callable[[bytes], bytes] | None = None) -> None:
+        self._rewrite = rewrite
+        self.tap: Tap | None = None
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self._writer = await factory.create(url, **options)
-        return cast("asyncio.StreamReader", ReadableFrames(reader)), self._writer
+        reader, writer = await factory.create(url, **options)
+        transport = writer.transport
+        self.tap = Tap(transport, cast("asyncio.Protocol", transport.get_protocol()), self._rewrite)
+        transport.set_protocol(self.tap)
+        return reader, writer
 
     def abort(self) -> None:
-        if self._writer is not None:
-            self._writer.transport.abort()
+        """Hang up on a broker that reads nothing."""
+        if self.tap is not None:
+            self.tap.abort()
 
 
-class ReadableFrames:
-    """As much of a `StreamReader` as aiormq uses. It reads each frame in pieces, and gets those of a readable one."""
+class Tap(asyncio.Protocol):
+    """Stands between a socket and the protocol of a `StreamReader`."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self._reader = reader
+    def __init__(
+        self, transport: asyncio.WriteTransport, inner: asyncio.Protocol, rewrite: Callable[[bytes], bytes] | None
+    ) -> None:
+        self._transport = transport
+        self._inner = inner
+        self._rewrite = rewrite
+        self._loop = asyncio.get_running_loop()
+        self._tapped: dict[int, Tapped] = {}
+        self._answers: set[tuple[int, int]] = set()
+        self._started = False
         self._rest = b""
+        self._fed_at = 0.0
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._before_write: list[Callable[[], None]] = []
+        self._full = False
+        self._lost = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self.blocked: str | None = None
 
-    def at_eof(self) -> bool:
-        return not self._rest and self._reader.at_eof()
+    def attach(self, channel: int, tapped: Tapped) -> None:
+        """Hand over to `tapped` what comes on that channel, until another one takes over its number."""
+        self._tapped[channel] = tapped
 
-    async def readexactly(self, count: int) -> bytes:
-        if not self._rest:
-            self._rest = await self._frame()
-        piece, self._rest = self._rest[:count], self._rest[count:]
-        return piece
+    # Reading ------------------------------------------------------------------------------------------------------
 
-    async def _frame(self) -> bytes:
-        head = await self._reader.readexactly(_HEAD.size)
-        if head.startswith(_PROTOCOL):  # the broker speaks another version; aiormq says so
-            return head
-        return readable(head + await self._reader.readexactly(_HEAD.unpack(head)[2] + 1))
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        if not self._started and self._is_greeting(data):
+            return
+        at, end = 0, len(data)
+        head, tapped = HEAD.unpack_from, self._tapped.get
+        passed: list[bytes] = []
+        while end - at >= HEAD.size:
+            kind, channel, size = head(data, at)
+            start = at + HEAD.size
+            stop = start + size
+            if stop >= end:
+                break
+            taker = tapped(channel)
+            if taker is None or data[stop] != FRAME_END or not taker.take(kind, data, start, stop):
+                passed.append(data[at : stop + 1])
+                if kind == METHOD:
+                    self._notice(channel, data, start)
+            at = stop + 1
+        self._rest = data[at:] if at < end else b""
+        self._feed(passed)
 
+    def _is_greeting(self, data: bytes) -> bool:
+        self._rest = data
+        if data.startswith(_GREETING):
+            self._rest = b""
+            self._inner.data_received(data)
+            return True
+        self._started = len(data) >= len(_GREETING)
+        return not self._started
 
-def readable(frame: bytes) -> bytes:
-    """`frame` as it came where pamqp can read it, else what can be read of it."""
-    kind, channel, _ = _HEAD.unpack_from(frame)
-    if kind == FRAME_HEADER and not _is_read(frame):
-        return marshal(_read_header(frame[_HEAD.size : -1]), channel)
-    if kind == FRAME_METHOD and frame.startswith(_DELIVER, _HEAD.size):
-        payload = _readable_deliver(frame[_HEAD.size : -1])
-        return _HEAD.pack(kind, channel, len(payload)) + payload + FRAME_END_CHAR
-    return frame
+    def _feed(self, frames: list[bytes]) -> None:
+        now = self._loop.time()
+        if frames:
+            self._inner.data_received(b"".join(map(self._rewrite, frames) if self._rewrite else frames))
+        elif now - self._fed_at > KEEPALIVE_S and self._tapped:
+            self._inner.data_received(HEARTBEAT)
+        else:
+            return
+        self._fed_at = now
 
+    def _notice(self, channel: int, data: bytes, start: int) -> None:
+        """See what the broker answered aiormq, and when it reads no more from those who publish, and why."""
+        method = int.from_bytes(data[start : start + 4])
+        if method == BLOCKED:
+            self.blocked = read_short(data, start + 4)[0].decode(errors="replace")
+            self._check_room()
+        elif method == UNBLOCKED:
+            self.blocked = None
+            self._check_room()
+        else:
+            self._answers.add((channel, method))
 
-def _is_read(frame: bytes) -> bool:
-    try:
-        unmarshal(frame)
-    except Exception:  # noqa: BLE001 - bad text, times past the calendar, tables nested too deep, and what else there is
-        return False
-    return True
+    def has_passed(self, channel: int, method: int) -> bool:
+        """Whether a method frame of that kind has come by for aiormq, on that channel."""
+        return (channel, method) in self._answers
 
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
 
-def _read_header(payload: bytes) -> ContentHeader:
-    """A content header: class, weight, size of the body, flags for the properties there are, and these."""
-    body_size, flags = struct.unpack_from(">4xQH", payload)
-    rest = payload[14:]
-    read: dict[str, Any] = {}
-    unreadable: list[str] = []
-    for name in Basic.Properties.__slots__:
-        if not flags & Basic.Properties.flags[name]:
-            continue
-        kind = Basic.Properties.amqp_type(name)
-        try:
-            _, read[name] = decode.by_type(rest, kind)
-            encode.by_type(read[name], kind)
-        except Exception:  # noqa: BLE001 - as above
-            read.pop(name, None)
-            unreadable.append(name)
-        rest = rest[_size(rest, kind) :]
-    read["headers"] = {**(read.get("headers") or {}), Header.UNREADABLE: ", ".join(unreadable)}
-    properties = Basic.Properties()
-    for name, value in read.items():  # its constructor would check them, as if they were ours to send
-        setattr(properties, name, value)
-    return ContentHeader(body_size=body_size, properties=properties)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._check_room()
+        self._inner.connection_lost(exc)
 
+    # Writing ------------------------------------------------------------------------------------------------------
 
-def _size(data: bytes, kind: str) -> int:
-    """Bytes of the property of that kind with which `data` begins."""
-    match kind:
-        case "shortstr":
-            return 1 + data[0]
-        case "table":
-            return 4 + int.from_bytes(data[:4])
-        case "timestamp":
-            return 8
-        case _:
-            return 1
+    def write(self, frames: bytes) -> None:
+        """Write whole frames, with all that is written in this turn of the event loop."""
+        if not self._gathered:
+            self._loop.call_soon(self._write_gathered)
+        self._gathered.append(frames)
+        self._gathered_bytes += len(frames)
+        if self._gathered_bytes > WRITE_BYTES:
+            self._write_gathered()
 
+    def before_write(self, say: Callable[[], None]) -> None:
+        """Have `say` called once, at the end of this turn of the event loop, for what it has to write."""
+        if not self._before_write and not self._gathered:
+            self._loop.call_soon(self._write_gathered)
+        self._before_write.append(say)
 
-def _readable_deliver(payload: bytes) -> bytes:
-    """A basic.deliver (tags and a flag, exchange, routing key), with escapes where the last two are not text."""
-    exchange_at = len(_DELIVER) + 1 + payload[len(_DELIVER)] + 9
-    key_at = exchange_at + 1 + payload[exchange_at]
-    return payload[:exchange_at] + _escaped(payload[exchange_at + 1 : key_at]) + _escaped(payload[key_at + 1 :])
+    def _write_gathered(self) -> None:
+        pending, self._before_write = self._before_write, []
+        for say in pending:
+            say()
+        if self._gathered:
+            frames, self._gathered, self._gathered_bytes = b"".join(self._gathered), [], 0
+            if not self._lost:
+                self._transport.write(frames)
 
+    async def room(self) -> None:
+        """Return when there is room for more: the broker reads, and so the socket takes. Raises `ConnectionLost`."""
+        await self._room.wait()
+        if self._lost:
+            raise ConnectionLost
 
-def _escaped(text: bytes) -> bytes:
-    """`text` as a short string."""
-    readable_text = text.decode(errors="backslashreplace").encode()[:_SHORT].decode(errors="ignore").encode()
-    return bytes([len(readable_text)]) + readable_text
+    @property
+    def has_room(self) -> bool:
+        return self._room.is_set()
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._check_room()
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._check_room()
+        self._inner.resume_writing()
+
+    def _check_room(self) -> None:
+        if self._lost or not (self._full or self.blocked is not None):
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def flush(self) -> None:
+        """Write what is gathered, and what waits to be said, before aiormq writes anything more."""
+        self._write_gathered()
+
+    def abort(self) -> None:
+        self._transport.abort()

@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 
 from warren.bus import Header, Message
 from warren.bus.amqp_messages import MAX_PROPERTIES_BYTES, to_properties
-from warren.bus.amqp_wire import readable
+from warren.bus.amqp_readable import readable
 
 short = st.binary(max_size=255).map(lambda raw: bytes([len(raw)]) + raw)
 long = st.integers(0, 2**64 - 1).map(lambda number: struct.pack(">Q", number))

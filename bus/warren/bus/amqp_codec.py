@@ -1,0 +1,326 @@
+"""AMQP 0-9-1 on the wire: the few frames that messages are made of, from bytes and to bytes. Pure functions.
+
+pamqp does this too, by way of an object per frame and a call per field; here a delivery is read in about 5 µs and a
+publish written in about 5. RabbitMQ checks neither that text is UTF-8 nor that a table's fields mean anything, so
+reading never fails: what cannot be read is left out, and named in the header `warren-unreadable`. Whoever reads the
+message refuses it then, like any other that is malformed.
+
+Source: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf (4.2), and for the types of fields what RabbitMQ makes of
+them (https://www.rabbitmq.com/amqp-0-9-1-errata#section_3).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from .amqp_fields import MAX_DEPTH, Unreadable, read_table, short, table
+from .messages import NO_HEADERS, Header, Message
+
+#: Kinds of frames.
+METHOD: Final = 1
+CONTENT_HEADER: Final = 2
+BODY: Final = 3
+
+FRAME_END: Final = 0xCE
+#: Kind, channel and size of a frame come before its payload, and `FRAME_END` after it.
+HEAD: Final = struct.Struct(">BHI")
+FRAME_OVERHEAD: Final = HEAD.size + 1
+HEARTBEAT: Final = bytes((8, 0, 0, 0, 0, 0, 0, FRAME_END))
+
+#: Class and method, as the first four bytes of a method frame say them.
+OPEN_OK: Final = 20 << 16 | 11
+PUBLISH: Final = 60 << 16 | 40
+RETURN: Final = 60 << 16 | 50
+DELIVER: Final = 60 << 16 | 60
+ACK: Final = 60 << 16 | 80
+REJECT: Final = 60 << 16 | 90
+NACK: Final = 60 << 16 | 120
+CONFIRM_OK: Final = 85 << 16 | 11
+BLOCKED: Final = 10 << 16 | 60
+UNBLOCKED: Final = 10 << 16 | 61
+
+#: The last second of the year 9999. AMQP's times go on; calendars do not.
+MAX_TIME_S: Final = 253_402_300_799
+
+#: The delivery mode of what is to outlive the broker's process.
+_PERSISTENT: Final = b"\2"
+
+_U16: Final = struct.Struct(">H").unpack_from
+_U32: Final = struct.Struct(">I").unpack_from
+_U64: Final = struct.Struct(">Q").unpack_from
+
+_CONTENT_TYPE: Final = 0x8000
+_CONTENT_ENCODING: Final = 0x4000
+_HEADERS: Final = 0x2000
+_DELIVERY_MODE: Final = 0x1000
+_PRIORITY: Final = 0x0800
+_CORRELATION_ID: Final = 0x0400
+_REPLY_TO: Final = 0x0200
+_EXPIRATION: Final = 0x0100
+_MESSAGE_ID: Final = 0x0080
+_TIMESTAMP: Final = 0x0040
+_TYPE: Final = 0x0020
+
+#: Where the properties begin in a content header: after class, weight, size of the body, and their flags.
+_PROPERTIES_AT: Final = 14
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_short(data: bytes, at: int) -> tuple[bytes, int]:
+    """The short string at `at`, and where it ends."""
+    end = at + 1 + data[at]
+    return data[at + 1 : end], end
+
+
+def body_size(header: bytes) -> int:
+    """How many bytes follow a content header, in body frames."""
+    size: int = _U64(header, 4)[0]
+    return size
+
+
+def read_message(header: bytes, body: bytes, exchange: bytes, routing_key: bytes) -> Message:
+    """A message from the payload of its content header."""
+    try:
+        return _read_message(header, body, exchange.decode(), routing_key.decode())
+    except (ValueError, IndexError, struct.error):
+        return _read_what_can_be(header, body, exchange, routing_key)
+
+
+def _read_message(header: bytes, body: bytes, exchange: str, routing_key: str) -> Message:  # noqa: C901 - see below
+    """Every property in the order of its flag. This runs once for each delivery; hence no table and no loop."""
+    (flags,) = _U16(header, 12)
+    if flags & ~(0xFFC0 | _TYPE) or flags & (_CONTENT_ENCODING | _PRIORITY):
+        raise Unreadable  # not unreadable at all, but rare
+    at = _PROPERTIES_AT
+    content_type = correlation_id = reply_to = message_id = message_type = None
+    expiration_ms = timestamp_s = None
+    headers: Mapping[str, Any] = NO_HEADERS
+    if flags & _CONTENT_TYPE:
+        end = at + 1 + header[at]
+        content_type, at = header[at + 1 : end].decode(), end
+    if flags & _HEADERS:
+        end = at + 4 + _U32(header, at)[0]
+        headers, at = read_table(header, at + 4, end, MAX_DEPTH), end
+    if flags & _DELIVERY_MODE:
+        at += 1
+    if flags & _CORRELATION_ID:
+        end = at + 1 + header[at]
+        correlation_id, at = header[at + 1 : end].decode(), end
+    if flags & _REPLY_TO:
+        end = at + 1 + header[at]
+        reply_to, at = header[at + 1 : end].decode(), end
+    if flags & _EXPIRATION:
+        end = at + 1 + header[at]
+        expiration_ms, at = int(header[at + 1 : end]), end
+    if flags & _MESSAGE_ID:
+        end = at + 1 + header[at]
+        message_id, at = header[at + 1 : end].decode(), end
+    if flags & _TIMESTAMP:
+        timestamp_s, at = _read_time(header, at)
+    if flags & _TYPE:
+        end = at + 1 + header[at]
+        message_type, at = header[at + 1 : end].decode(), end
+    if at > len(header):
+        raise Unreadable
+    return Message(
+        body,
+        exchange,
+        routing_key,
+        message_type,
+        message_id,
+        correlation_id,
+        reply_to,
+        content_type,
+        expiration_ms,
+        timestamp_s,
+        headers,
+    )
+
+
+def _read_text(data: bytes, at: int) -> tuple[str, int]:
+    text, end = read_short(data, at)
+    return text.decode(), end
+
+
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
+    text, end = read_short(data, at)
+    return int(text), end
+
+
+def _read_octet(data: bytes, at: int) -> tuple[int, int]:
+    return data[at], at + 1
+
+
+def _read_time(data: bytes, at: int) -> tuple[int, int]:
+    (time_s,) = _U64(data, at)
+    if time_s > MAX_TIME_S:
+        raise Unreadable
+    return time_s, at + 8
+
+
+def _read_headers(data: bytes, at: int) -> tuple[dict[str, Any], int]:
+    end = at + 4 + _U32(data, at)[0]
+    return read_table(data, at + 4, end, MAX_DEPTH), end
+
+
+def _short_end(data: bytes, at: int) -> int:
+    return at + 1 + int(data[at])
+
+
+def _table_end(data: bytes, at: int) -> int:
+    return at + 4 + int(_U32(data, at)[0])
+
+
+#: Each property of a message, in the order of its flag: its name in AMQP, its reader, and where one ends that cannot
+#: be read.
+_PROPERTIES: Final[
+    tuple[tuple[int, str, Callable[[bytes, int], tuple[Any, int]], Callable[[bytes, int], int]], ...]
+] = (
+    (_CONTENT_TYPE, "content_type", _read_text, _short_end),
+    (_CONTENT_ENCODING, "content_encoding", _read_text, _short_end),
+    (_HEADERS, "headers", _read_headers, _table_end),
+    (_DELIVERY_MODE, "delivery_mode", _read_octet, lambda _, at: at + 1),
+    (_PRIORITY, "priority", _read_octet, lambda _, at: at + 1),
+    (_CORRELATION_ID, "correlation_id", _read_text, _short_end),
+    (_REPLY_TO, "reply_to", _read_text, _short_end),
+    (_EXPIRATION, "expiration", _read_number, _short_end),
+    (_MESSAGE_ID, "message_id", _read_text, _short_end),
+    (_TIMESTAMP, "timestamp", _read_time, lambda _, at: at + 8),
+    (_TYPE, "message_type", _read_text, _short_end),
+    (0x0010, "user_id", _read_text, _short_end),
+    (0x0008, "app_id", _read_text, _short_end),
+    (0x0004, "cluster_id", _read_text, _short_end),
+)
+
+#: Properties that mean nothing to Warren; a message keeps them through retries, dead letters and replays.
+OTHER: Final = ("content_encoding", "priority", "app_id")
+
+
+def _read_what_can_be(header: bytes, body: bytes, exchange: bytes, routing_key: bytes) -> Message:
+    """A message with properties that are rare, or that cannot be read: these are left out, and named."""
+    read: dict[str, Any] = {}
+    unreadable: list[str] = []
+    (flags,) = _U16(header, 12)
+    at = _PROPERTIES_AT
+    for flag, name, read_one, end_of in _PROPERTIES:
+        if not flags & flag:
+            continue
+        try:
+            end = end_of(header, at)
+            read[name], _ = read_one(header, at)
+            at = end
+        except (IndexError, struct.error):  # it ends before its properties do
+            unreadable.append(name)
+            break
+        except ValueError:
+            unreadable.append(name)
+            at = end
+    headers = read.get("headers", {})
+    if unreadable:
+        headers[Header.UNREADABLE] = ", ".join(unreadable)
+    return Message(
+        body,
+        exchange.decode(errors="backslashreplace"),
+        routing_key.decode(errors="backslashreplace"),
+        read.get("message_type"),
+        read.get("message_id"),
+        read.get("correlation_id"),
+        read.get("reply_to"),
+        read.get("content_type"),
+        read.get("expiration"),
+        read.get("timestamp"),
+        headers,
+        {name: read[name] for name in OTHER if name in read} or NO_HEADERS,
+    )
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def method_frame(channel: int, method: int, arguments: bytes) -> bytes:
+    """A method frame; `method` is one of the constants above."""
+    return b"%b%b%b\xce" % (HEAD.pack(METHOD, channel, 4 + len(arguments)), method.to_bytes(4), arguments)
+
+
+def publish_frames(channel: int, message: Message, message_id: str, frame_max: int, *, mandatory: bool) -> bytes:
+    """All frames of one publish: method, content header, and the body in as many as it needs.
+
+    `frame_max` is the connection's, in bytes, 0 for none. Raises ValueError for what AMQP cannot say.
+    """
+    body = message.body
+    properties = _properties(message, message_id)
+    size = len(properties) + 12
+    if frame_max and size + FRAME_OVERHEAD > frame_max:
+        raise ValueError(f"the message's headers take {size:,} bytes; a frame holds {frame_max - FRAME_OVERHEAD:,}")
+    begin = b"%b%b%b%b\xce" % (
+        _publish_method(channel, message.exchange, message.routing_key, mandatory=mandatory),
+        HEAD.pack(CONTENT_HEADER, channel, size),
+        _CONTENT_CLASS,
+        len(body).to_bytes(8) + properties,
+    )
+    room = frame_max - FRAME_OVERHEAD if frame_max else len(body)
+    if len(body) <= room:
+        return b"%b%b%b\xce" % (begin, HEAD.pack(BODY, channel, len(body)), body) if body else begin
+    pieces = [body[at : at + room] for at in range(0, len(body), room)]
+    return begin + b"".join(b"%b%b\xce" % (HEAD.pack(BODY, channel, len(piece)), piece) for piece in pieces)
+
+
+#: The class `basic`, and a weight that is always nought.
+_CONTENT_CLASS: Final = struct.pack(">HH", 60, 0)
+
+
+@lru_cache(maxsize=4096)
+def _publish_method(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
+    arguments = b"\0\0%b%b%c" % (short("exchange", exchange), short("routing key", routing_key), mandatory)
+    return method_frame(channel, PUBLISH, arguments)
+
+
+def _properties(message: Message, message_id: str) -> bytes:  # noqa: C901 - once for each publish, as above
+    """The flags of the properties there are, and these, in the order of the flags."""
+    flags = _DELIVERY_MODE | _MESSAGE_ID
+    parts: list[bytes] = []
+    other = message.other
+    if message.content_type is not None:
+        flags |= _CONTENT_TYPE
+        parts.append(_known_short(message.content_type))
+    if "content_encoding" in other:
+        flags |= _CONTENT_ENCODING
+        parts.append(short("content_encoding", other["content_encoding"]))
+    if message.headers:
+        flags |= _HEADERS
+        parts.append(table(message.headers))
+    parts.append(_PERSISTENT)
+    if "priority" in other:
+        flags |= _PRIORITY
+        parts.append(bytes((other["priority"],)))
+    if message.correlation_id is not None:
+        flags |= _CORRELATION_ID
+        parts.append(short("correlation_id", message.correlation_id))
+    if message.reply_to is not None:
+        flags |= _REPLY_TO
+        parts.append(short("reply_to", message.reply_to))
+    if message.expiration_ms is not None:
+        flags |= _EXPIRATION
+        parts.append(short("expiration", str(message.expiration_ms)))
+    parts.append(short("message_id", message_id))
+    if message.timestamp_s is not None:
+        flags |= _TIMESTAMP
+        parts.append(message.timestamp_s.to_bytes(8))
+    if message.type is not None:
+        flags |= _TYPE
+        parts.append(_known_short(message.type))
+    if "app_id" in other:
+        flags |= 0x0008
+        parts.append(short("app_id", other["app_id"]))
+    return b"%b%b" % (flags.to_bytes(2), b"".join(parts))
+
+
+@lru_cache(maxsize=256)
+def _known_short(text: str) -> bytes:
+    """Of what has few values."""
+    return short("text", text)

@@ -1,0 +1,204 @@
+"""Frames by hand: they say what pamqp says, and whatever a publisher put into a message can be read."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import frame as pamqp_frame
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from warren.bus import Header, Message
+from warren.bus.amqp_codec import FRAME_OVERHEAD, HEAD, publish_frames, read_message
+from warren.bus.amqp_fields import Unreadable, read_table, table
+
+FRAME_MAX = 1 << 17
+
+text = st.text(max_size=60)
+names = st.text(max_size=30)
+numbers = st.integers(-(2**63), 2**63 - 1)
+fields = st.recursive(
+    st.none() | st.booleans() | numbers | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)
+headers = st.dictionaries(names, fields, max_size=5)
+messages = st.builds(
+    Message,
+    body=st.binary(max_size=300),
+    exchange=text,
+    routing_key=text,
+    type=st.none() | text,
+    message_id=text,
+    correlation_id=st.none() | text,
+    reply_to=st.none() | text,
+    content_type=st.none() | text,
+    expiration_ms=st.none() | st.integers(0, 2**40),
+    timestamp_s=st.none() | st.integers(0, 2**37),
+    headers=headers,
+    other=st.fixed_dictionaries(
+        {}, optional={"content_encoding": text, "priority": st.integers(0, 255), "app_id": text}
+    ),
+)
+
+
+def payloads(frames: bytes) -> list[bytes]:
+    found = []
+    while frames:
+        _, _, size = HEAD.unpack_from(frames)
+        found.append(frames[HEAD.size : HEAD.size + size])
+        assert frames[HEAD.size + size] == 0xCE
+        frames = frames[HEAD.size + size + 1 :]
+    return found
+
+
+@given(messages)
+def test_a_message_is_read_as_it_was_written(message: Message) -> None:
+    frames = publish_frames(7, message, message.message_id or "", FRAME_MAX, mandatory=False)
+    _, header, *body = payloads(frames)
+    exchange, key = message.exchange.encode(), message.routing_key.encode()
+    assert read_message(header, b"".join(body), exchange, key) == message
+
+
+@given(messages, st.booleans())
+def test_pamqp_reads_what_is_written(message: Message, mandatory: bool) -> None:  # noqa: FBT001
+    frames = publish_frames(7, message, message.message_id or "", FRAME_MAX, mandatory=mandatory)
+    size, channel, publish = pamqp_frame.unmarshal(frames)
+    _, _, header = pamqp_frame.unmarshal(frames[size:])
+    assert isinstance(publish, Basic.Publish)
+    assert (channel, publish.exchange, publish.routing_key) == (7, message.exchange, message.routing_key)
+    assert publish.mandatory == mandatory
+    assert isinstance(header, ContentHeader)
+    properties = header.properties
+    assert (header.body_size, properties.delivery_mode) == (len(message.body), 2)
+    assert (properties.message_id, properties.message_type) == (message.message_id, message.type)
+    assert (properties.headers or {}) == message.headers
+    assert properties.app_id == message.other.get("app_id")
+
+
+def _fits_single_precision(value: Any) -> bool:
+    """pamqp writes no other floats."""
+    match value:
+        case float():
+            return abs(value) < 3e38
+        case dict():
+            return all(map(_fits_single_precision, value.values()))
+        case list():
+            return all(map(_fits_single_precision, value))
+    return True
+
+
+@given(st.dictionaries(names, fields, max_size=5).filter(_fits_single_precision))
+def test_what_pamqp_writes_is_read(fields_of: dict[str, Any]) -> None:
+    properties = Basic.Properties(headers=fields_of, message_id="id")
+    (header,) = payloads(pamqp_frame.marshal(ContentHeader(body_size=0, properties=properties), 1))
+    read = read_message(header, b"", b"", b"").headers
+    assert _single_precision(read) == _single_precision(fields_of)
+
+
+def _single_precision(value: Any) -> Any:
+    match value:
+        case float():
+            return pytest.approx(value, rel=1e-6, abs=1e-37)
+        case dict():
+            return {name: _single_precision(inner) for name, inner in value.items()}
+        case list():
+            return [_single_precision(inner) for inner in value]
+    return value
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096 - FRAME_OVERHEAD, 4097 - FRAME_OVERHEAD, 10_000])
+def test_a_body_is_cut_into_as_many_frames_as_it_needs(size: int) -> None:
+    frames = publish_frames(1, Message(bytes(size)), "id", 4096, mandatory=False)
+    _, _, *bodies = payloads(frames)
+    assert b"".join(bodies) == bytes(size)
+    assert all(len(body) + FRAME_OVERHEAD <= 4096 for body in bodies)
+    _, _, last = pamqp_frame.unmarshal(frames[-(len(bodies[-1]) + FRAME_OVERHEAD) :]) if bodies else (0, 0, None)
+    assert last is None or isinstance(last, ContentBody)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (Message(b"", exchange="x" * 256), "exchange"),
+        (Message(b"", routing_key="ü" * 128), "routing key"),
+        (Message(b"", correlation_id="x" * 256), "correlation_id"),
+        (Message(b"", headers={"x" * 256: 1}), "name of a header"),
+        (Message(b"", headers={"a": 2**63}), "64 bits"),
+        (Message(b"", headers={"a": [2**63]}), "64 bits"),
+        (Message(b"", headers={"a": float("nan")}), "nan cannot travel"),
+        (Message(b"", headers={"a": {1, 2}}), "set cannot travel"),
+        (Message(b"", headers={"a": "x" * FRAME_MAX}), "a frame holds"),
+    ],
+)
+def test_what_amqp_cannot_say_is_refused_with_the_reason(message: Message, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        publish_frames(1, message, "id", FRAME_MAX, mandatory=False)
+
+
+#: A property that is readable, and the same one that is not, by the bit of its flag.
+PROPERTIES = {
+    "content_type": (15, b"\4text", b"\1\xff"),
+    "content_encoding": (14, b"\4gzip", b"\1\xff"),
+    "headers": (13, b"\0\0\0\4\1at\1", b"\0\0\0\3\1a?"),
+    "delivery_mode": (12, b"\2", None),
+    "priority": (11, b"\7", None),
+    "correlation_id": (10, b"\1c", b"\1\xff"),
+    "reply_to": (9, b"\1r", b"\1\xff"),
+    "expiration": (8, b"\x041000", b"\3ten"),
+    "message_id": (7, b"\1m", b"\1\xff"),
+    "timestamp": (6, struct.pack(">Q", 5), struct.pack(">Q", 2**63)),
+    "message_type": (5, b"\1t", b"\1\xff"),
+    "user_id": (4, b"\1u", b"\1\xff"),
+    "app_id": (3, b"\1a", b"\1\xff"),
+    "cluster_id": (2, b"\1k", b"\1\xff"),
+}
+
+
+def header_of(broken: str | None, present: list[str]) -> bytes:
+    flags = sum(1 << PROPERTIES[name][0] for name in present)
+    raw = b"".join(PROPERTIES[name][2 if name == broken else 1] or b"" for name in PROPERTIES if name in present)
+    return struct.pack(">HHQH", 60, 0, 0, flags) + raw
+
+
+@given(
+    st.sampled_from([name for name, (_, _, bad) in PROPERTIES.items() if bad]),
+    st.sets(st.sampled_from(list(PROPERTIES))),
+)
+def test_a_property_that_cannot_be_read_is_named_and_the_others_are_kept(broken: str, others: set[str]) -> None:
+    present = sorted(others | {broken})
+    message = read_message(header_of(broken, present), b"body", b"exchange", b"key")
+    whole = read_message(header_of(None, present), b"body", b"exchange", b"key")
+    assert message.headers[Header.UNREADABLE] == broken
+    assert Header.UNREADABLE not in whole.headers
+    for name, known in [("correlation_id", "c"), ("reply_to", "r"), ("message_id", "m")]:
+        expected = known if name in present and name != broken else None
+        assert getattr(message, name) == expected
+
+
+@given(st.binary(max_size=80), st.integers(0, 2**16 - 1))
+def test_a_content_header_of_any_bytes_is_read(raw: bytes, flags: int) -> None:
+    message = read_message(struct.pack(">HHQH", 60, 0, 4, flags) + raw, b"body", b"\xff", b"\xfe")
+    assert (message.body, message.exchange, message.routing_key) == (b"body", "\\xff", "\\xfe")
+
+
+@given(st.binary(max_size=200))
+def test_a_table_of_any_bytes_is_read_or_refused(raw: bytes) -> None:
+    try:
+        read_table(raw, 0, len(raw), 16)
+    except (ValueError, IndexError, struct.error):
+        return
+
+
+def test_tables_nested_too_deep_are_refused() -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(20):
+        nested = {"a": nested}
+    raw = table(nested)
+    with pytest.raises(Unreadable):
+        read_table(raw, 4, len(raw), 16)
