@@ -48,12 +48,19 @@ class Header:
     CAUSATION: Final = "warren-causation"
     ERROR: Final = "warren-error"
     WORKER: Final = "warren-worker"
+    DIED: Final = "warren-died-ms"
     ORIGINAL_EXCHANGE: Final = "warren-original-exchange"
     ORIGINAL_KEY: Final = "warren-original-key"
     ORIGINAL_REPLY_TO: Final = "warren-original-reply-to"
+    ORIGINAL_EXPIRATION: Final = "warren-original-expiration"
     ORIGINAL_VERSION: Final = "warren-original-version"
     #: Of a delivered message: the properties that could not be read, by their names in AMQP.
     UNREADABLE: Final = "warren-unreadable"
+
+    @staticmethod
+    def original(name: str) -> str:
+        """Where a dead letter has the header `name` of its message, if one of its own displaced it."""
+        return f"warren-original-{name.removeprefix('warren-')}"
 
 
 class OutcomeKind(StrEnum):
@@ -76,7 +83,8 @@ class Message:
     """One message, outgoing or delivered. All messages are persistent.
 
     `expiration_ms` is the broker's per-message time to live; `timestamp_s` is the publisher's clock in whole seconds,
-    as AMQP has it. On a delivered message `exchange` and `routing_key` say where it came from.
+    as AMQP has it. On a delivered message `exchange` and `routing_key` say where it came from. `other` holds properties
+    that mean nothing here and travel on with it, where there are any: `content_encoding`, `priority`, `app_id`.
     """
 
     body: bytes
@@ -90,6 +98,7 @@ class Message:
     expiration_ms: int | None = None
     timestamp_s: int | None = None
     headers: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
+    other: Mapping[str, Any] = field(default_factory=lambda: NO_HEADERS)
 
 
 def is_reply_address(message: Message) -> bool:
