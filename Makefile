@@ -78,8 +78,8 @@ check: lint broker ## everything that must hold before a change is taken: lint, 
 	$(PYTEST)
 
 .PHONY: bench
-bench: $(READY) broker ## requests/s and CPU of one worker on RabbitMQ, beside a plain aio-pika worker (BENCH='--json FILE')
-	@$(BIN)/python -m tests.benchmarks $(BENCH)
+bench: $(BENCH_READY) broker ## one worker on RabbitMQ, beside others: table, JSON, SVG (BENCH='--quick --json FILE --svg FILE')
+	@$(BENCH_VENV)/bin/python -m tests.benchmarks $(BENCH)
 
 .PHONY: bench-sandbox
 bench-sandbox: $(BENCH_READY) ## what a request costs, beside wasmtime-py, Extism and a bare loop (BENCH='--quick --json FILE')

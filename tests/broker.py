@@ -56,6 +56,11 @@ class Broker:
     def __init__(self, url: str) -> None:
         self.url = url
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, where that is ours to look at."""
+        return None
+
     async def ctl(self, *arguments: str) -> str:
         """What `rabbitmqctl` answers."""
         return self._only_private(" ".join(arguments))
@@ -92,6 +97,10 @@ class PrivateNode(Broker):
         self._group = 0
         self._node: subprocess.Popen[bytes] | None = None
         super().__init__(f"amqp://guest:guest@127.0.0.1:{self._port}/")
+
+    @property
+    def pid(self) -> int | None:
+        return self._node.pid if self._node else None
 
     def _make_environment(self) -> dict[str, str]:
         for name in ("mnesia", "log"):

@@ -1,113 +1,172 @@
-"""`make bench`: one Warren worker on RabbitMQ beside a plain aio-pika worker, measured in turns in one run.
+"""`make bench`: one worker process of Warren on RabbitMQ, beside other libraries' workers, measured in one run.
 
-Both serve a quorum queue of the same kind with the same requests, publish persistent results with confirms before they
-ack, and hold 100 requests at a time. What differs is that Warren runs each request in a sandbox of its own. The turns
-alternate, so that whatever else the machine does falls on both; the table shows medians.
+All get the same text to echo, hold 100 requests at a time, publish persistent results, and ack a request once its
+result is out; their terms are printed below the table. What differs most is that Warren runs each request in a sandbox
+of its own. The workers take turns, so that whatever else the machine does falls on all of them. Whether a target is met
+is printed and is no error: it depends on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
 import secrets
-import statistics
+import signal
+import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks.contenders import Contender, plain, warren
-from tests.benchmarks.load import REQUEST_BYTES, REQUESTS_PER_S, Throughput, load
-from tests.broker import any_broker
+from tests.benchmarks import report
+from tests.benchmarks.contenders import Contender
+from tests.benchmarks.lineup import PLAIN, WARREN, contenders, missing
+from tests.benchmarks.load import REQUESTS_PER_S, Endurance, Load, Round, load
+from tests.benchmarks.plot import svg
+from tests.benchmarks.report import Measured
+from tests.benchmarks.trips import REQUEST_BYTES
+from tests.broker import Broker, any_broker
 from warren.bus.topology import Names
 
 
-@dataclass(slots=True)
-class Measured:
-    """What was measured of one worker."""
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured."""
 
-    rounds: list[Throughput] = field(default_factory=list)
-    round_trips_ms: list[float] = field(default_factory=list)
+    requests: int
+    rounds: int
+    round_trips: int
+    in_a_row: int
 
-    def figures(self) -> dict[str, float]:
-        """The figures of the table."""
-        percentiles = statistics.quantiles(self.round_trips_ms, n=100)
-        return {
-            "requests_per_s": statistics.median(each.requests_per_s for each in self.rounds),
-            "cpu_s_per_1000": statistics.median(each.cpu_s_per_1000 for each in self.rounds),
-            "p50_ms": percentiles[49],
-            "p99_ms": percentiles[98],
-        }
+    def __str__(self) -> str:
+        backlog = f"{self.rounds} rounds of {self.requests:,} requests of {REQUEST_BYTES} bytes"
+        return f"{backlog}, and {self.round_trips:,} round trips in each at {REQUESTS_PER_S}/s"
 
 
-async def measure(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Measured]:
-    """All rounds of both workers; the plain one first."""
+FULL: Final = Scale(15_000, 3, 800, 100_000)
+QUICK: Final = Scale(3_000, 1, 400, 10_000)
+
+#: What `--only` knows the contenders by: the beginnings of their names.
+CHOICES: Final = ("warren", "faststream", "taskiq", "dramatiq", "celery")
+
+#: Columns of the report, whatever it is printed to.
+WIDTH: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that was measured."""
+
+    workers: Sequence[Measured]
+    endurance: Endurance | None
+
+
+def measure(broker: Broker, scale: Scale, only: Sequence[str], scratch: Path, console: Console) -> Findings:
+    """All rounds of the workers in `only` (all, when it is empty), the reference first; then Warren's endurance."""
     names = Names(f"bench-{secrets.token_hex(4)}")
-    contenders: list[Contender] = [plain(url, names), warren(url, names, folder)]
-    measured = {contender.name: Measured() for contender in contenders}
-    async with load(url, names, [contender.plugin for contender in contenders]) as requests:
-        for _ in range(options.rounds):
-            for contender in contenders:
-                measured[contender.name].rounds.append(await requests.throughput(contender, options.requests))
-        for contender in contenders:
-            took_ms = await requests.round_trips_ms(contender, options.round_trips)
-            measured[contender.name].round_trips_ms.extend(took_ms)
-    return measured
+    taking_part = [each for each in contenders(broker.url, names, scratch) if takes_part(each, only)]
+    rounds: dict[str, list[Round]] = {each.name: [] for each in taking_part}
+    with load(broker.url, names, taking_part, broker.pid) as requests:
+        for number in range(scale.rounds):
+            for each in taking_part:
+                console.print(f"round {number + 1} of {scale.rounds}: {each.name} …", style="dim", highlight=False)
+                rounds[each.name].append(requests.round(each, scale.requests, scale.round_trips))
+        endurance = _endurance(requests, taking_part, scale, console)
+    workers = [Measured(each.name, each.version, each.promise, rounds[each.name]) for each in taking_part]
+    return Findings(workers, endurance)
 
 
-def table(measured: dict[str, Measured]) -> Table:
-    """The figures, and how Warren's compare with the plain worker's."""
-    shown = Table(box=SIMPLE_HEAD)
-    shown.add_column("worker, one process")
-    for heading in ("requests/s", "CPU s/1,000", "p50 ms", "p99 ms"):
-        shown.add_column(heading, justify="right")
-    plain_figures, warren_figures = ([*worker.figures().values()] for worker in measured.values())
-    ratios = [ours / reference for ours, reference in zip(warren_figures, plain_figures, strict=True)]
-    shown.add_row("plain aio-pika", *map(figure, plain_figures))
-    shown.add_row("Warren", *map(figure, warren_figures))
-    shown.add_row("ratio", *(f"{ratio:.2f}x" for ratio in ratios))
-    return shown
+def takes_part(contender: Contender, only: Sequence[str]) -> bool:
+    """Whether a worker is measured: the reference always is."""
+    return not only or contender.name == PLAIN or contender.name.lower().startswith(tuple(only))
 
 
-def figure(value: float) -> str:
-    """Three digits that count, and all of a large number's."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+def _endurance(requests: Load, workers: Sequence[Contender], scale: Scale, console: Console) -> Endurance | None:
+    for each in workers:
+        if each.name == WARREN:
+            console.print(f"{scale.in_a_row:,} requests in a row: {each.name} …", style="dim", highlight=False)
+            return requests.endurance(each, scale.in_a_row)
+    return None
 
 
-def report(options: argparse.Namespace, measured: dict[str, Measured]) -> dict[str, object]:
-    """The figures for a program to read."""
-    workers = {
-        name: worker.figures() | {"rounds": [asdict(each) for each in worker.rounds]}
-        for name, worker in measured.items()
+def machine() -> dict[str, Any]:
+    """Where, with what, and beside what else it was measured."""
+    return {
+        "cpus": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
     }
-    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-    return {"requests": options.requests, "request_bytes": REQUEST_BYTES, "machine": machine, "workers": workers}
+
+
+def show(findings: Findings, scale: Scale, console: Console) -> None:
+    """The tables."""
+    console.print(f"medians of {scale}", highlight=False)
+    console.print(report.figures_table(findings.workers))
+    console.print(report.terms_table(findings.workers))
+    if absent := missing():
+        console.print(f"not installed, and so not measured: {', '.join(absent)}", highlight=False)
+    console.print(report.targets_table(findings.workers))
+    for line in report.endurance_lines(findings.endurance) if findings.endurance else ():
+        console.print(line, highlight=False)
+
+
+def write(findings: Findings, scale: Scale, measured_on: dict[str, Any], json_file: Path, svg_file: Path) -> None:
+    """The figures for programs, and the plot."""
+    for path in (json_file, svg_file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"machine": measured_on, "scale": str(scale), **report.data(findings.workers, findings.endurance)}
+    json_file.write_text(json.dumps(whole, indent=2) + "\n")
+    where = f"Python {measured_on['python']}, {measured_on['cpus']} cores shared with RabbitMQ and the load"
+    svg_file.write_text(svg(findings.workers, f"One worker process each; requests of {REQUEST_BYTES} bytes; {where}"))
+
+
+def options_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="measure less of everything")
+    parser.add_argument("--requests", type=int, metavar="N", help=f"requests in a round (default: {FULL.requests})")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"rounds of each worker (default: {FULL.rounds})")
+    parser.add_argument(
+        "--round-trips", type=int, metavar="N", help=f"answers to time in a round (default: {FULL.round_trips})"
+    )
+    parser.add_argument("--only", nargs="+", default=[], choices=CHOICES, help="measure these beside the plain worker")
+    for kind, what in (("json", "all figures"), ("svg", "the plot")):
+        default = Path("build", f"bench.{kind}")
+        parser.add_argument(
+            f"--{kind}", type=Path, default=default, metavar="FILE", help=f"{what} (default: {default})"
+        )
+    return parser
+
+
+def scale_of(options: argparse.Namespace) -> Scale:
+    """The scale asked for."""
+    base = QUICK if options.quick else FULL
+    return Scale(
+        options.requests or base.requests,
+        options.rounds or base.rounds,
+        options.round_trips or base.round_trips,
+        base.in_a_row,
+    )
 
 
 def main() -> None:
-    """Measure, print, and write the JSON file that was asked for."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--requests", type=int, default=5000, help="requests in a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each worker (default: %(default)s)")
-    parser.add_argument("--round-trips", type=int, default=1000, help="answers to time (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parser.parse_args()
+    """Measure, print, and write both files."""
+    options = options_parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or it would leave workers behind
+    scale, console, measured_on = scale_of(options), Console(width=WIDTH), machine()
+    console.print(", ".join(f"{name} {value}" for name, value in measured_on.items()), highlight=False)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "plugins").mkdir()
-        with any_broker(folder / "broker") as broker:
-            measured = asyncio.run(measure(broker.url, folder / "plugins", options))
-    rounds = f"medians of {options.rounds} rounds of {options.requests:,} requests ({REQUEST_BYTES} bytes)"
-    print(f"{rounds}; round trips at {REQUESTS_PER_S}/s")
-    Console().print(table(measured))
-    if options.json:
-        options.json.write_text(json.dumps(report(options, measured), indent=2) + "\n")
+        plugins = Path(scratch, "plugins")
+        plugins.mkdir()
+        with any_broker(Path(scratch, "broker")) as broker:
+            findings = measure(broker, scale, options.only, plugins, console)
+    show(findings, scale, console)
+    write(findings, scale, measured_on, options.json, options.svg)
 
 
 if __name__ == "__main__":

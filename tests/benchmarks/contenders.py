@@ -1,45 +1,66 @@
-"""The workers that are compared, each a process of its own that serves one mailbox."""
+"""What takes part in the benchmark: a worker that serves one queue, how it wants its requests, and its process."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import psutil
-from wasmtime import wat2wasm
-
-from warren.bus.topology import Names
-
-FOLDER: Final = Path(__file__).parent
-
-#: Both workers hold this many requests at a time (the plain one has it in its own code).
-PREFETCH: Final = 100
 
 STOP_LIMIT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A message's body and AMQP properties, named as pamqp names them."""
+
+    body: bytes
+    properties: Mapping[str, Any]
+
+
+#: Wraps some text, which is to come back, for the queue that the answer is to go to.
+Envelope = Callable[[str, str], Request]
+
+
+@dataclass(frozen=True, slots=True)
 class Contender:
-    """A worker: what it is called, whose mailbox it serves, and how it is started."""
+    """A worker: what it is, which requests it gets, and how it is started.
+
+    Requests are routed by `plugin` to the first of `queues`, which the load declares, with these arguments, and
+    deletes. `promise` tells what it does for a message, and what it cannot.
+    """
 
     name: str
     plugin: str
+    version: str
+    promise: str
+    queues: Mapping[str, Mapping[str, str | int]]
+    envelope: Envelope
     command: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def queue(self) -> str:
+        """Where its requests wait."""
+        return next(iter(self.queues))
 
     @contextmanager
     def running(self) -> Iterator[Worker]:
-        """Its process, stopped afterwards."""
+        """Its process, stopped afterwards, together with whatever that left behind."""
         with tempfile.TemporaryFile("w+") as output:
             process = subprocess.Popen(
-                self.command, env=os.environ | self.environment, stdout=output, stderr=subprocess.STDOUT, text=True
+                self.command,
+                env={**os.environ, **self.environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                process_group=0,
             )
             try:
                 yield Worker(self.name, process, output)
@@ -48,7 +69,9 @@ class Contender:
                 try:
                     process.wait(STOP_LIMIT_S)
                 finally:
-                    process.kill()
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 class Worker:
@@ -61,9 +84,11 @@ class Worker:
 
     def cpu_s(self) -> float:
         """The processor time it has used so far, its children's included."""
-        process = psutil.Process(self._process.pid)
-        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-        return sum(each.user + each.system for each in times)
+        return cpu_s(self._process.pid)
+
+    def rss_bytes(self) -> int:
+        """The memory it holds, its children's included."""
+        return sum(each.memory_info().rss for each in family(self._process.pid))
 
     def check_alive(self) -> None:
         """Raises, with what it printed, when it has ended."""
@@ -72,17 +97,17 @@ class Worker:
             raise RuntimeError(f"{self._name} ended with status {self._process.returncode}:\n{self._output.read()}")
 
 
-def plain(url: str, names: Names) -> Contender:
-    """aio-pika alone."""
-    plugin = "plain"
-    script = str(FOLDER / "plain_worker.py")
-    return Contender("plain aio-pika", plugin, [sys.executable, script, url, names.mailbox(plugin), names.results])
+def cpu_s(pid: int) -> float:
+    """The processor time that a process and its children have used."""
+    used_s = 0.0
+    for each in family(pid):
+        with suppress(psutil.NoSuchProcess):  # RabbitMQ runs `df` now and then
+            times = each.cpu_times()
+            used_s += times.user + times.system
+    return used_s
 
 
-def warren(url: str, names: Names, folder: Path) -> Contender:
-    """Warren, with the echo plugin built in `folder`."""
-    (folder / "echo.wasm").write_bytes(wat2wasm((FOLDER / "echo.wat").read_text()))
-    (folder / "echo.toml").write_bytes((FOLDER / "echo.toml").read_bytes())
-    command = [str(Path(sys.executable).with_name("warren")), "worker", "--plugins", str(folder), "--broker", url]
-    settings = {"WARREN_PREFIX": names.prefix, "WARREN_PREFETCH": str(PREFETCH)}
-    return Contender("Warren", "echo", command, settings)
+def family(pid: int) -> list[psutil.Process]:
+    """A process, its children, and theirs."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]

@@ -1,167 +1,181 @@
-"""The load on a worker: a backlog of requests to work off, and a steady trickle to be answered quickly.
+"""The load on a worker: a backlog of requests to work off, a steady trickle, a burst, and very many in a row.
 
 The results of a backlog are left in a queue and counted there. A collector would compete with the worker and the
-broker for the processor, and on a small machine it would decide the figures.
+broker for the processor, and on a small machine it would decide the figures. The first tenth of a backlog warms up.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from pamqp import commands
 
-from tests.benchmarks.contenders import Contender, Worker
-from warren.bus.messages import DIRECT_REPLY_TO, REQUEST_TYPE, new_message_id
-from warren.bus.topology import Names, Topology, base_topology, mailbox_topology
+from tests.benchmarks.contenders import Contender, Worker, cpu_s
+from tests.benchmarks.lineup import PREFETCH
+from tests.benchmarks.trips import Caller, request
+from tests.benchmarks.wire import TIMEOUT_S, Link
+from warren.bus.topology import Exchange, Names, base_topology
 
-REQUEST_BYTES: Final = 300
+#: The pace of round trips. No worker here is near its limit at that.
 REQUESTS_PER_S: Final = 200
+
+BURST: Final = 2_000
+
+#: Requests that are unanswered at a time when there are very many in a row: enough that no worker ever waits.
+OUTSTANDING: Final = 2 * PREFETCH
+
+#: How often memory is looked at on the way.
+LEGS: Final = 10
 
 #: How often results are counted; an end is seen this much too late at most.
 COUNT_EVERY_S: Final = 0.01
-PATIENCE_S: Final = 120.0
-
-
-def request_body() -> bytes:
-    """A request of `REQUEST_BYTES`."""
-    empty = len(json.dumps({"action": "echo", "data": ""}))
-    return json.dumps({"action": "echo", "data": "x" * (REQUEST_BYTES - empty)}).encode()
-
-
-def request(reply_to: str | None = None, correlation_id: str | None = None) -> aio_pika.Message:
-    """A persistent request, as any client would write it."""
-    return aio_pika.Message(
-        request_body(),
-        content_type="application/json",
-        correlation_id=correlation_id,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=new_message_id(),
-        reply_to=reply_to,
-        type=REQUEST_TYPE,
-    )
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """How far a worker was at one moment."""
+class Round:
+    """A backlog worked off, and then round trips with the same process. The broker's processor time, where known."""
+
+    requests_per_s: float
+    cpu_s_per_1000: float
+    broker_cpu_s_per_1000: float | None
+    round_trips_ms: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Endurance:
+    """A burst onto an idle worker, and very many requests in a row; memory before, on the way, and at the end."""
+
+    burst_ms: list[float]
+    round_trips_ms: list[float]
+    rss_bytes: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """How far a worker was at one moment, and the processor time used by then."""
 
     results: int
     time_s: float
     cpu_s: float
+    broker_cpu_s: float | None
 
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """A backlog worked off."""
-
-    requests_per_s: float
-    cpu_s_per_1000: float
+    def until(self, end: _Sample, round_trips_ms: list[float]) -> Round:
+        """What happened between this sample and a later one."""
+        done = end.results - self.results
+        per_s = done / (end.time_s - self.time_s)
+        cpu_s_per_1000 = (end.cpu_s - self.cpu_s) / done * 1000
+        if end.broker_cpu_s is None or self.broker_cpu_s is None:
+            return Round(per_s, cpu_s_per_1000, None, round_trips_ms)
+        return Round(per_s, cpu_s_per_1000, (end.broker_cpu_s - self.broker_cpu_s) / done * 1000, round_trips_ms)
 
 
 class Load:
     """Requests to one broker, under `names`, and their results."""
 
-    def __init__(self, channel: AbstractChannel, reply_channel: AbstractChannel, results: AbstractQueue, names: Names):
-        self._channel = channel
-        self._reply_channel = reply_channel
-        self._results = results
+    def __init__(self, url: str, names: Names, link: Link, results: str, broker_pid: int | None) -> None:
+        self._url = url
         self._names = names
+        self._link = link
+        self._results = results
+        self._broker_pid = broker_pid
 
-    async def throughput(self, contender: Contender, requests: int) -> Throughput:
-        """Let a worker find a backlog, and take its time from the first result that is seen to the last."""
-        await self._results.purge()
-        await self._publish(contender, requests)
+    def round(self, contender: Contender, requests: int, round_trips: int) -> Round:
+        """Let a worker find a backlog, and then call it at `REQUESTS_PER_S`."""
+        self._fill(contender, requests)
         with contender.running() as worker:
-            first = await self._sample_at(1, worker)
-            last = await self._sample_at(requests, worker)
-        done = last.results - first.results
-        return Throughput(done / (last.time_s - first.time_s), (last.cpu_s - first.cpu_s) / done * 1000)
+            started, warm, done = (self._sample_at(results, worker) for results in (0, requests // 10, requests))
+            with self._caller(contender, worker) as caller:
+                round_trips_ms = caller.calls_ms(round_trips, per_s=REQUESTS_PER_S)
+        # So few requests can be done before they are first counted; then the start is measured too.
+        return (warm if warm.results < done.results else started).until(done, round_trips_ms)
 
-    async def _publish(self, contender: Contender, requests: int) -> None:
-        exchange = await self._channel.get_exchange(self._names.requests, ensure=False)
-        key = f"{contender.plugin}.echo"
-        for start in range(0, requests, 500):
-            async with asyncio.TaskGroup() as confirmed:
-                for _ in range(min(500, requests - start)):
-                    confirmed.create_task(exchange.publish(request(), key))
+    def endurance(self, contender: Contender, requests: int) -> Endurance:
+        """A burst, and then so many requests in a row, to one process."""
+        with contender.running() as worker, self._caller(contender, worker) as caller:
+            caller.calls_ms(1)  # it is up
+            burst_ms = caller.calls_ms(BURST)
+            rss_bytes = [worker.rss_bytes()]
+            round_trips_ms: list[float] = []
+            for _ in range(LEGS):
+                round_trips_ms += caller.calls_ms(requests // LEGS, outstanding=OUTSTANDING)
+                rss_bytes.append(worker.rss_bytes())
+            return Endurance(burst_ms, round_trips_ms, rss_bytes)
 
-    async def _sample_at(self, results: int, worker: Worker) -> Sample:
+    @contextmanager
+    def _caller(self, contender: Contender, worker: Worker) -> Iterator[Caller]:
+        with Link(self._url) as link:
+            yield Caller(link, self._names.requests, contender, worker)
+
+    def _fill(self, contender: Contender, requests: int) -> None:
+        """Requests in the worker's queue, and nothing else anywhere."""
+        for queue in (self._results, contender.queue):
+            self._link.call(commands.Queue.Purge(queue=queue), commands.Queue.PurgeOk)
+        exchange = self._names.requests
+        self._link.send(b"".join(request(contender, exchange, number, self._results) for number in range(requests)))
+        self._await_depth(contender.queue, requests)
+
+    def _sample_at(self, results: int, worker: Worker) -> _Sample:
         """The first sample with at least so many results."""
-        async with asyncio.timeout(PATIENCE_S):
-            while (sample := await self._sample(worker)).results < results:
+        counted = self._await_depth(self._results, results, worker)
+        now = time.perf_counter()
+        broker_cpu_s = None if self._broker_pid is None else cpu_s(self._broker_pid)
+        return _Sample(counted, now, worker.cpu_s(), broker_cpu_s)
+
+    def _await_depth(self, queue: str, messages: int, worker: Worker | None = None) -> int:
+        """How many messages are in a queue, once there are enough; raises TimeoutError when no more come."""
+        depth, changed = -1, 0.0
+        while (counted := self._depth(queue)) < messages:
+            now = time.monotonic()
+            if counted != depth:
+                depth, changed = counted, now
+            if worker:
                 worker.check_alive()
-                await asyncio.sleep(COUNT_EVERY_S)
-        return sample
+            if now - changed > TIMEOUT_S:
+                raise TimeoutError(
+                    f"{depth} of {messages} messages are in {queue}, and no more came for {TIMEOUT_S:g} s"
+                )
+            time.sleep(COUNT_EVERY_S)
+        return counted
 
-    async def _sample(self, worker: Worker) -> Sample:
-        counted = await self._channel.declare_queue(self._results.name, passive=True)
-        return Sample(counted.declaration_result.message_count or 0, time.perf_counter(), worker.cpu_s())
-
-    async def round_trips_ms(self, contender: Contender, requests: int) -> list[float]:
-        """How long each of so many requests took to be answered, `REQUESTS_PER_S` of them a second."""
-        with contender.running() as worker:
-            await self._answered(contender, 1, worker)  # it is up
-            return await self._answered(contender, requests, worker)
-
-    async def _answered(self, contender: Contender, requests: int, worker: Worker) -> list[float]:
-        sent: dict[str, float] = {}
-        took_ms: list[float] = []
-        all_answered = asyncio.Event()
-
-        async def on_reply(reply: AbstractIncomingMessage) -> None:
-            took_ms.append((time.perf_counter() - sent[str(reply.correlation_id)]) * 1000)
-            if len(took_ms) == requests:
-                all_answered.set()
-
-        replies = await self._reply_channel.get_queue(DIRECT_REPLY_TO, ensure=False)
-        consumer = await replies.consume(on_reply, no_ack=True)
-        exchange = await self._reply_channel.get_exchange(self._names.requests, ensure=False)
-        start = time.perf_counter()
-        for number in range(requests):
-            await asyncio.sleep(start + number / REQUESTS_PER_S - time.perf_counter())
-            sent[str(number)] = time.perf_counter()
-            message = request(DIRECT_REPLY_TO, str(number))
-            await exchange.publish(message, f"{contender.plugin}.echo")
-        async with asyncio.timeout(PATIENCE_S):
-            await all_answered.wait()
-        worker.check_alive()
-        await replies.cancel(consumer)
-        return took_ms
+    def _depth(self, queue: str) -> int:
+        counted = self._link.call(commands.Queue.Declare(queue=queue, passive=True), commands.Queue.DeclareOk)
+        return counted.message_count or 0
 
 
-@asynccontextmanager
-async def load(url: str, names: Names, plugins: list[str]) -> AsyncIterator[Load]:
-    """A load on the broker at `url`, with a mailbox for each of `plugins`."""
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        reply_channel = await connection.channel(publisher_confirms=False)
-        topology = sum((mailbox_topology(names, plugin) for plugin in plugins), base_topology(names))
-        await declare(channel, topology)
-        results = await channel.declare_queue(f"{names.prefix}.bench", durable=True)
-        await results.bind(names.results, "#")
+@contextmanager
+def load(url: str, names: Names, contenders: Sequence[Contender], broker_pid: int | None = None) -> Iterator[Load]:
+    """A load on the broker at `url`, with queues for all contenders, which are deleted afterwards."""
+    results = f"{names.prefix}.bench"
+    base = base_topology(names)
+    queues: dict[str, Mapping[str, str | int]] = {queue.name: queue.arguments() for queue in base.queues}
+    queues[results] = {}
+    for contender in contenders:
+        queues.update(contender.queues)
+    with Link(url) as link:
+        _declare(link, base.exchanges, queues)
+        for contender in contenders:
+            key = f"{contender.plugin}.*"
+            bind = commands.Queue.Bind(queue=contender.queue, exchange=names.requests, routing_key=key)
+            link.call(bind, commands.Queue.BindOk)
         try:
-            yield Load(channel, reply_channel, results, names)
+            yield Load(url, names, link, results, broker_pid)
         finally:
-            for queue in (results.name, *(queue.name for queue in topology.queues)):
-                await channel.queue_delete(queue)
-            for exchange in topology.exchanges:
-                await channel.exchange_delete(exchange.name)
+            for name in queues:
+                link.call(commands.Queue.Delete(queue=name), commands.Queue.DeleteOk)
+            for exchange in base.exchanges:
+                link.call(commands.Exchange.Delete(exchange=exchange.name), commands.Exchange.DeleteOk)
 
 
-async def declare(channel: AbstractChannel, topology: Topology) -> None:
-    """Make what the topology lists."""
-    for exchange in topology.exchanges:
-        await channel.declare_exchange(exchange.name, exchange.kind, durable=True, arguments={**exchange.arguments()})
-    queues = {
-        queue.name: await channel.declare_queue(queue.name, durable=True, arguments={**queue.arguments()})
-        for queue in topology.queues
-    }
-    for binding in topology.bindings:
-        await queues[binding.queue].bind(binding.exchange, binding.routing_key)
+def _declare(link: Link, exchanges: Sequence[Exchange], queues: Mapping[str, Mapping[str, str | int]]) -> None:
+    for exchange in exchanges:
+        declare_exchange = commands.Exchange.Declare(
+            exchange=exchange.name, exchange_type=exchange.kind, durable=True, arguments={**exchange.arguments()}
+        )
+        link.call(declare_exchange, commands.Exchange.DeclareOk)
+    for name, arguments in queues.items():
+        declare_queue = commands.Queue.Declare(queue=name, durable=True, arguments={**arguments})
+        link.call(declare_queue, commands.Queue.DeclareOk)

@@ -1,7 +1,7 @@
 """The worker that Warren is measured beside: what one writes with aio-pika and no sandbox, and it only echoes.
 
 A task per message (aio-pika's own way), prefetch 100, persistent results with publisher confirms, the request acked
-once its result is confirmed: the promises Warren keeps too. Run as `plain_worker.py URL MAILBOX RESULTS_EXCHANGE`.
+once its result is confirmed: the promises Warren keeps too. Run as `plain_worker.py URL QUEUE`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,23 @@ from aio_pika.abc import AbstractIncomingMessage
 PREFETCH = 100
 
 
-async def work(url: str, mailbox: str, results: str) -> None:
-    """Echo what arrives in `mailbox` until the process is stopped."""
+async def work(url: str, queue_name: str) -> None:
+    """Echo what arrives in the queue until the process is stopped."""
     connection = await aio_pika.connect_robust(url)
     async with connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
-        queue = await channel.get_queue(mailbox)
-        results_exchange = await channel.get_exchange(results)
+        queue = await channel.get_queue(queue_name)
 
         async def echo(request: AbstractIncomingMessage) -> None:
             async with request.process():
                 result = aio_pika.Message(
                     b'{"success":true,"result":' + request.body + b',"error":null}',
                     content_type="application/json",
-                    correlation_id=request.correlation_id or request.message_id,
+                    correlation_id=request.correlation_id,
                     delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                 )
-                if request.reply_to:
-                    await channel.default_exchange.publish(result, request.reply_to)
-                else:
-                    await results_exchange.publish(result, f"{request.routing_key}.ok")
+                await channel.default_exchange.publish(result, str(request.reply_to))
 
         await queue.consume(echo)
         await asyncio.Future()
