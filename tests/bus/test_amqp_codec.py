@@ -142,12 +142,12 @@ def test_what_amqp_cannot_say_is_refused_with_the_reason(message: Message, reaso
 
 
 #: A property that is readable, and the same one that is not, by the bit of its flag.
-PROPERTIES = {
+PROPERTIES: dict[str, tuple[int, bytes, bytes]] = {
     "content_type": (15, b"\4text", b"\1\xff"),
     "content_encoding": (14, b"\4gzip", b"\1\xff"),
     "headers": (13, b"\0\0\0\4\1at\1", b"\0\0\0\3\1a?"),
-    "delivery_mode": (12, b"\2", None),
-    "priority": (11, b"\7", None),
+    "delivery_mode": (12, b"\2", b""),
+    "priority": (11, b"\7", b""),
     "correlation_id": (10, b"\1c", b"\1\xff"),
     "reply_to": (9, b"\1r", b"\1\xff"),
     "expiration": (8, b"\x041000", b"\3ten"),
@@ -162,7 +162,7 @@ PROPERTIES = {
 
 def header_of(broken: str | None, present: list[str]) -> bytes:
     flags = sum(1 << PROPERTIES[name][0] for name in present)
-    raw = b"".join(PROPERTIES[name][2 if name == broken else 1] or b"" for name in PROPERTIES if name in present)
+    raw = b"".join(bad if name == broken else good for name, (_, good, bad) in PROPERTIES.items() if name in present)
     return struct.pack(">HHQH", 60, 0, 0, flags) + raw
 
 

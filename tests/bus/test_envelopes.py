@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from warren.bus import (
     event_message,
     read_event,
     read_request,
+    read_trace_context,
     request_message,
 )
 
@@ -55,7 +57,8 @@ def test_a_request_is_read_as_it_was_written(data: Any) -> None:
     assert json.loads(request.body) == {"action": "act", "data": data}
     assert request.body is message.body
     assert (request.plugin, request.action, request.message) == ("plugin", "act", message)
-    assert (request.version_requirement, request.deadline_ms, request.trace) == ("^1.2", 50, trace)
+    assert (request.version_requirement, request.deadline_ms) == ("^1.2", 50)
+    assert read_trace_context(message.headers) == trace
     assert (request.attempt, request.hops, request.sender) == (1, 0, None)
 
 
@@ -93,7 +96,7 @@ def test_text_that_speaks_of_infinity_is_json() -> None:
 
 def test_a_request_needs_nothing_but_its_body() -> None:
     request = read_request(Message(b'{"action":"act"}', "x", "plugin.act"), "plugin")
-    assert (request.action, request.attempt, request.trace, request.deadline_ms) == ("act", 1, None, None)
+    assert (request.action, request.attempt, request.deadline_ms) == ("act", 1, None)
 
 
 def test_a_request_may_come_straight_into_the_mailbox() -> None:
@@ -238,9 +241,10 @@ def test_a_dead_letter_is_the_whole_message_and_why_it_was_given_up() -> None:
         message_id="id",
         reply_to="somebody",
         expiration_ms=5,
-        headers={"kept": 1, "x-delivery-count": 4, Header.VERSION: "^1"},
+        headers={"kept": 1, "x-delivery-count": 4, Header.VERSION: "^1", "traceparent": "whatever it was"},
     )
     context = TraceContext.new()
+    before_ms = time.time_ns() // 1_000_000
     letter = dead_letter_message(
         NAMES,
         original,
@@ -254,6 +258,8 @@ def test_a_dead_letter_is_the_whole_message_and_why_it_was_given_up() -> None:
     )
     assert (letter.exchange, letter.routing_key) == ("test.dead", "plugin.trap")
     assert (letter.body, letter.message_id, letter.reply_to, letter.expiration_ms) == (b"whatever", "id", None, None)
+    died_ms = letter.headers["warren-died-ms"]
+    assert before_ms <= died_ms <= time.time_ns() // 1_000_000
     assert letter.headers == {
         "kept": 1,
         "traceparent": context.traceparent,
@@ -263,10 +269,13 @@ def test_a_dead_letter_is_the_whole_message_and_why_it_was_given_up() -> None:
         "warren-version": "1.2.3",
         "warren-attempt": 2,
         "warren-worker": "host-1",
+        "warren-died-ms": died_ms,
         "warren-original-exchange": "test.requests",
         "warren-original-key": "plugin.act",
         "warren-original-reply-to": "somebody",
+        "warren-original-expiration": 5,
         "warren-original-version": "^1",
+        "warren-original-traceparent": "whatever it was",
     }
 
 

@@ -52,6 +52,15 @@ def test_every_request_without_a_mailbox_and_every_dead_letter_has_a_queue() -> 
     assert {binding.queue for binding in topology.bindings} == {"w.dead", "w.unrouted"}
 
 
+def test_a_dead_letter_may_be_looked_at_any_number_of_times() -> None:
+    dead = next(queue for queue in base_topology(NAMES).queues if queue.name == "w.dead")
+    assert dead.arguments() == {
+        "x-queue-type": "quorum",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": 2_147_483_647,
+    }
+
+
 def test_a_queue_has_no_arguments_but_those_it_was_given() -> None:
     assert Queue("plain").arguments() == {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
 

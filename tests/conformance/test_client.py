@@ -32,6 +32,7 @@ from warren.bus import (
     encode_trace,
     mailbox_topology,
     read_request,
+    read_trace_context,
     result_message,
 )
 
@@ -44,9 +45,10 @@ async def client(url: str, prefix: str) -> AsyncIterator[Client]:
 
 def answer(names: Names, request: Request) -> list[Message]:
     """The data of the request, as the result."""
-    assert request.trace is not None
-    context = request.trace.child()
-    span = Span("run", context, request.trace.span_id, "consumer", 0, 0, {})
+    trace = read_trace_context(request.message.headers)
+    assert trace is not None
+    context = trace.child()
+    span = Span("run", context, trace.span_id, "consumer", 0, 0, {})
     result = result_message(
         names,
         request.message,

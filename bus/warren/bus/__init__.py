@@ -5,6 +5,7 @@
     topology                       exchanges, queues and bindings, as data
     ports                          the contract of a transport; connect, memory*, amqp* are the two that keep it
     client (sending, listening)    the application's side: call, publish, send, events, results
+    dead_letters, dead_queue       the operator's: what was given up, to be looked at, replayed or discarded
 
 Nothing here knows what a plugin is made of, and nothing here runs one. AMQP libraries are loaded when an `amqp://` URL
 is first connected to, so `memory://` and the data types cost nothing of them.
@@ -12,8 +13,11 @@ is first connected to, so `memory://` and the data types cost nothing of them.
 
 from .client import Client
 from .connect import connect, safe_url
+from .dead_letters import BROKER_REASONS, DeadLetter, DeadLetterFilter, read_dead_letter, revived
+from .dead_queue import DeadQueue, HeldLetter, settle_each
 from .envelopes import (
     DEFAULT_MAX_REQUEST_BYTES,
+    DELIVERY_COUNT,
     ON_MESSAGE,
     PluginMessage,
     Request,
@@ -43,6 +47,7 @@ from .listening import Listener
 from .memory import MemoryBroker, MemoryTransport
 from .messages import DIRECT_REPLY_TO, Header, Message, OutcomeKind, new_message_id
 from .ports import Consumer, Delivery, Transport
+from .recent import RecentIds
 from .results import Result, failure_body, read_result, result_message
 from .routing import check_pattern, check_topic, topic_matches
 from .sending import message_attributes, send_name
@@ -73,9 +78,11 @@ from .trace import (
 )
 
 __all__ = [
+    "BROKER_REASONS",
     "DEFAULT_DELIVERY_LIMIT",
     "DEFAULT_MAX_REQUEST_BYTES",
     "DEFAULT_PREFIX",
+    "DELIVERY_COUNT",
     "DIRECT_REPLY_TO",
     "ON_MESSAGE",
     "AttributeValue",
@@ -85,10 +92,14 @@ __all__ = [
     "CallTimeout",
     "Client",
     "Consumer",
+    "DeadLetter",
+    "DeadLetterFilter",
+    "DeadQueue",
     "Delivery",
     "DeliveryLost",
     "Exchange",
     "Header",
+    "HeldLetter",
     "Listener",
     "MalformedMessage",
     "MemoryBroker",
@@ -102,6 +113,7 @@ __all__ = [
     "PublishTimeout",
     "Queue",
     "QueueNotFound",
+    "RecentIds",
     "Request",
     "Result",
     "Span",
@@ -128,6 +140,7 @@ __all__ = [
     "mailbox_topology",
     "message_attributes",
     "new_message_id",
+    "read_dead_letter",
     "read_event",
     "read_request",
     "read_result",
@@ -136,8 +149,10 @@ __all__ = [
     "result_message",
     "retry_message",
     "retry_topology",
+    "revived",
     "safe_url",
     "send_name",
+    "settle_each",
     "topic_matches",
     "trace_headers",
 ]

@@ -65,7 +65,6 @@ class Request:
     message: Message
     version_requirement: str | None
     deadline_ms: int | None
-    trace: TraceContext | None
     attempt: int
     hops: int
     sender: str | None
@@ -132,7 +131,6 @@ def read_request(message: Message, plugin: str, *, max_bytes: int = DEFAULT_MAX_
         message,
         text_header(headers, Header.VERSION),
         count_header(headers, Header.DEADLINE, None),
-        read_trace_context(headers),
         attempt,
         count_header(headers, Header.HOPS, 0),
         text_header(headers, Header.FROM),
@@ -272,25 +270,30 @@ def dead_letter_message(
 ) -> Message:
     """The whole of `message`, and why it was given up, for the dead-letter exchange.
 
-    Its `warren-*` headers tell what happened, as a result's do; what of the original they displace, and where it came
-    from and who waited for it, are in `warren-original-*`. Nobody answers a dead letter, and it does not expire.
-    Of headers that take more than 64 KiB, those are kept that fit.
+    Its `warren-*` headers tell what happened and when, as a result's do; what of the original they displace, and where
+    it came from, who waited for it and how long it would have kept, are in `warren-original-*`. Nobody answers a dead
+    letter, and it does not expire. Of headers that take more than 64 KiB, those are kept that fit.
     """
-    headers = _fitting_headers(message)
-    headers |= {
+    told: dict[str, Any] = {
         Header.OUTCOME: outcome.value,
         Header.ERROR: sayable(error).encode()[:MAX_ERROR_BYTES].decode(errors="ignore"),
         Header.PLUGIN: plugin,
         Header.VERSION: version,
         Header.ATTEMPT: attempt,
         Header.WORKER: worker,
+        Header.DIED: time.time_ns() // 1_000_000,
+    }
+    told |= trace_headers(context) if context else {}
+    headers = _fitting_headers(message)
+    origin = {
         Header.ORIGINAL_EXCHANGE: headers.get(Header.ORIGINAL_EXCHANGE, message.exchange),
         Header.ORIGINAL_KEY: headers.get(Header.ORIGINAL_KEY, message.routing_key),
         Header.ORIGINAL_REPLY_TO: message.reply_to,
-        Header.ORIGINAL_VERSION: headers.get(Header.VERSION),
+        Header.ORIGINAL_EXPIRATION: message.expiration_ms,
     }
-    headers = {name: value for name, value in headers.items() if value is not None}
-    headers |= trace_headers(context) if context else {}
+    displaced = {Header.original(name): headers.pop(name) for name in told if name in headers}
+    headers |= displaced
+    headers |= {name: value for name, value in (origin | told).items() if value is not None}
     key = f"{routing_word(plugin)}.{outcome}"
     return replace(message, exchange=names.dead, routing_key=key, reply_to=None, expiration_ms=None, headers=headers)
 

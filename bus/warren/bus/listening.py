@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from .errors import DeliveryLost, MalformedMessage
 from .messages import Message, new_message_id
 from .ports import Consumer, Delivery, Transport
+from .recent import RecentIds
 from .topology import Names, listener_topology
 
 LISTENER_PREFETCH: Final = 100
@@ -41,7 +42,7 @@ class Listener(Generic[_Item]):
         self._topology = listener_topology(names, exchange, pattern, new_message_id())
         self._read = read
         self._arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self._recent: dict[str, None] = {}
+        self._recent = RecentIds(RECENT_IDS)
         self._consumer: Consumer | None = None
         self._ended = False
 
@@ -85,9 +86,6 @@ class Listener(Generic[_Item]):
     def _is_twin(self, message_id: str | None) -> bool:
         if message_id is None:
             return False
-        if message_id in self._recent:
-            return True
-        self._recent[message_id] = None
-        if len(self._recent) > RECENT_IDS:
-            del self._recent[next(iter(self._recent))]
-        return False
+        known = message_id in self._recent
+        self._recent.add(message_id)
+        return known

@@ -14,7 +14,7 @@ import pytest
 
 from tests.workers.cli.commands import EXAMPLES, NO_BROKER, warren, warren_process
 from warren.bus import DEFAULT_PREFIX, BusError
-from warren.workers.cli import app
+from warren.workers.cli import app, options
 from warren.workers.cli.exit_codes import MEANINGS, ExitCode
 from warren.workers.cli.failures import WORKER_EXTRA, explain
 from warren.workers.settings import WorkerSettings
@@ -68,12 +68,12 @@ def test_the_workers_help_names_the_variable_of_every_setting(setting: str) -> N
 
 
 def test_the_workers_defaults_are_those_of_its_settings() -> None:
-    options = inspect.signature(app.worker).parameters
+    parameters = inspect.signature(app.worker).parameters
     settings: dict[str, Any] = {
         field.name: field.default for field in fields(WorkerSettings) if field.default is not MISSING
     }
-    assert {name: options[name].default for name in settings} == settings
-    assert app.DEFAULT_PREFIX == DEFAULT_PREFIX
+    assert {name: parameters[name].default for name in settings} == settings
+    assert options.DEFAULT_PREFIX == DEFAULT_PREFIX
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["call", "--help"], ["call"], ["nope"]])
@@ -140,7 +140,7 @@ def test_a_light_install_that_is_to_run_plugins_says_what_to_install(arguments: 
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [["call", "a", "b"], ["publish", "a.b", "1"], ["listen", "#"]])
+@pytest.mark.parametrize("arguments", [["call", "a", "b"], ["publish", "a.b", "1"], ["listen", "#"], ["dead", "list"]])
 def test_a_light_install_reaches_for_the_broker(arguments: list[str]) -> None:
     ended = light(*arguments, "--broker", NO_BROKER)
     assert ended.returncode == ExitCode.UNREACHABLE

@@ -16,13 +16,25 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from .dead import dead
 from .exit_codes import MEANINGS
 from .failures import report
-from .options import AsJson, Broker, Data, Log, LogLevel, NeededBroker, Plugins, Prefix, Timeout
+from .options import (
+    DEFAULT_PREFIX,
+    DEFAULT_TIMEOUT_S,
+    AsJson,
+    Broker,
+    Data,
+    Log,
+    LogLevel,
+    NeededBroker,
+    Plugins,
+    Prefix,
+    Timeout,
+)
 
 DEFAULT_BROKER: Final = "amqp://localhost"
-DEFAULT_PREFIX: Final = "warren"
-DEFAULT_TIMEOUT_S: Final = 30.0
+DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
 
 
 class _Commands(TyperGroup):
@@ -50,6 +62,9 @@ app = typer.Typer(
         ]
     ),
 )
+
+
+app.add_typer(dead, name="dead")
 
 
 def main() -> None:
@@ -128,6 +143,29 @@ def worker(
     max_plugins: Annotated[
         int, typer.Option(envvar="WARREN_MAX_PLUGINS", metavar="N", min=1, help="Plugins that are loaded at most.")
     ] = 100,
+    dedup_window_s: Annotated[
+        float,
+        typer.Option(
+            "--dedup-window",
+            envvar="WARREN_DEDUP_WINDOW_S",
+            metavar="S",
+            min=0,
+            help="Seconds in which a request with the id of one that was answered is dropped; 0 for never.",
+        ),
+    ] = 0.0,
+    health_host: Annotated[
+        str, typer.Option(envvar="WARREN_HEALTH_HOST", metavar="HOST", help="The address to answer probes at.")
+    ] = DEFAULT_HEALTH_HOST,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="WARREN_HEALTH_PORT",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Answer /live, /ready, /startup and /metrics there, over HTTP; 0 takes a free port.",
+        ),
+    ] = None,
     log_level: Log = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="Log lines (on stderr) as JSON.")] = False,
 ) -> int:
@@ -150,6 +188,9 @@ def worker(
         max_request_bytes=max_request_bytes,
         hop_limit=hop_limit,
         max_plugins=max_plugins,
+        dedup_window_s=dedup_window_s,
+        health_host=health_host,
+        health_port=health_port,
     )
 
 

@@ -18,7 +18,14 @@ from .exit_codes import ExitCode
 from .output import print_error
 
 #: What `pip install warren` leaves out, by the names it is imported under.
-WORKER_EXTRA: Final = ("jsonschema_rs", "opentelemetry.exporter", "opentelemetry.sdk", "wasmtime", "watchfiles")
+WORKER_EXTRA: Final = (
+    "jsonschema_rs",
+    "opentelemetry.exporter",
+    "opentelemetry.sdk",
+    "prometheus_client",
+    "wasmtime",
+    "watchfiles",
+)
 
 DEBUG_VARIABLE: Final = "WARREN_DEBUG"
 

@@ -10,6 +10,9 @@ import typer
 
 SCHEMES: Final = ("amqp://", "amqps://")
 
+DEFAULT_PREFIX: Final = "warren"
+DEFAULT_TIMEOUT_S: Final = 30.0
+
 
 class LogLevel(StrEnum):
     """From which level on log lines are shown."""
