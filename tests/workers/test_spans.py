@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from warren.bus import Message, TraceContext, decode_trace, encode_trace
+from warren.bus import Header, Message, TraceContext, decode_trace, encode_trace
 from warren.plugins import HostCall, Outcome
 from warren.workers.spans import RunSpans
 
 
 def test_a_run_of_many_host_calls_keeps_its_messages_in_the_trace() -> None:
     parent = TraceContext.new()
-    spans = RunSpans(Message(b"", "warren.requests", "plain.do"), "warren.plugin.plain", parent)
+    spans = RunSpans(
+        Message(b"", "warren.requests", "plain.do", headers={Header.TRACEPARENT: parent.traceparent}),
+        "warren.plugin.plain",
+    )
     spans.add_run("plain", "1.0.0", Outcome("ok", host_calls=(HostCall("x" * 200, 1, 1, "y" * 200),) * 64))
     for _ in range(5):
         spans.add_sent(Message(b"", "warren.events", "news"), spans.run_context.child(), spans.run_context, 1)
-    encoded = encode_trace(spans.finish(None))
+    trace = spans.finish(None)
+    assert trace is not None
+    encoded = encode_trace(trace)
     kept = decode_trace(encoded)
     assert len(encoded) <= 8192
     assert [span.kind for span in kept.spans[:7]] == ["consumer", "internal", *["producer"] * 5]

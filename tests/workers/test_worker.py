@@ -342,7 +342,7 @@ async def test_a_dead_letter_queue_that_somebody_deleted_is_declared_again(tmp_p
 async def test_a_delivery_that_cannot_be_seen_to_its_end_does_not_come_again_at_once_nor_hold_up_a_drain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("warren.workers.worker.GIVE_BACK_PAUSES_S", (0.0, LIMIT_S * 10))
+    monkeypatch.setattr("warren.workers.mailbox.GIVE_BACK_PAUSES_S", (0.0, LIMIT_S * 10))
     write_plugin(tmp_path, "plain")
     recorders: list[Recording] = []
 
@@ -428,7 +428,7 @@ async def test_two_plugins_that_answer_each_other_for_ever_are_stopped_by_the_ho
         outcomes = [(await bus.result()).outcome for _ in range(6)]
     assert "is a loop" in letter.headers[Header.ERROR]
     assert letter.headers[Header.HOPS] == 6
-    assert outcomes == ["ok"] * 5 + ["rejected"]
+    assert sorted(outcomes) == ["ok"] * 5 + ["rejected"]
 
 
 async def test_a_request_is_tried_again_as_the_manifest_says_and_then_given_up(tmp_path: Path) -> None:

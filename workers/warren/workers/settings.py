@@ -15,10 +15,19 @@ DEFAULT_PREFETCH: Final = 100
 #: Plugins a message may pass through before it is taken for a loop.
 DEFAULT_HOP_LIMIT: Final = 16
 
+#: Whoever would be probed from elsewhere, as in a container, names another address.
+DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`grace_s` is how long runs in flight may take to end once the worker is told to stop."""
+    """`grace_s` is how long runs in flight may take to end once the worker is told to stop.
+
+    A request that comes again within `dedup_window_s` of having been answered is dropped, where that is not 0.
+
+    At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
+    where it is 0.
+    """
 
     plugins: Path
     broker: str
@@ -30,6 +39,9 @@ class WorkerSettings:
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     hop_limit: int = DEFAULT_HOP_LIMIT
     max_plugins: int = 100
+    dedup_window_s: float = 0.0
+    health_host: str = DEFAULT_HEALTH_HOST
+    health_port: int | None = None
 
     @property
     def names(self) -> Names:

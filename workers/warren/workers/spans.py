@@ -7,31 +7,35 @@
       send <destination>          producer: the result, known only to those who export spans
 
 Names and attributes are OpenTelemetry's for messaging (https://opentelemetry.io/docs/specs/semconv/messaging/), and
-`warren.*` for what it has no word for.
+`warren.*` for what it has no word for. Where the publisher's trace is not sampled, nothing is recorded: its context
+travels on, and that is all.
 """
 
 from __future__ import annotations
 
 import time
 
-from warren.bus import Message, Span, Trace, TraceContext, message_attributes, send_name
+from warren.bus import Message, Span, Trace, TraceContext, message_attributes, read_trace_context, send_name
 from warren.plugins import Outcome
 
 
 class RunSpans:
     """Collects the spans of one delivery, from the moment it is made."""
 
-    def __init__(self, message: Message, queue: str, parent: TraceContext | None) -> None:
+    def __init__(self, message: Message, queue: str) -> None:
+        self._parent = parent = read_trace_context(message.headers)
         self.context = parent.child() if parent else TraceContext.new()
-        self.run_context = self.context.child()
+        self.run_context = self.context
         self.spans: list[Span] = []
-        self._parent_id = parent.span_id if parent else None
         self._start_ns = time.time_ns()
         self._queue = queue
         self._message = message
 
     def add_run(self, plugin: str, version: str, outcome: Outcome) -> None:
         """The plugin's run and its host calls."""
+        if not self.context.sampled:
+            return
+        self.run_context = self.context.child()
         self.spans.append(
             Span(
                 f"run {plugin}",
@@ -51,24 +55,26 @@ class RunSpans:
                 outcome.error,
             )
         )
-        self.spans.extend(
-            Span(
-                call.name,
-                self.run_context.child(),
-                self.run_context.span_id,
-                "internal",
-                call.start_ns,
-                call.duration_ns,
-                {},
-                call.error,
+        for call in outcome.host_calls:
+            self.spans.append(
+                Span(
+                    call.name,
+                    self.run_context.child(),
+                    self.run_context.span_id,
+                    "internal",
+                    call.start_ns,
+                    call.duration_ns,
+                    {},
+                    call.error,
+                )
             )
-            for call in outcome.host_calls
-        )
 
     def add_sent(
         self, message: Message, context: TraceContext, parent: TraceContext, start_ns: int, error: str | None = None
     ) -> None:
         """A message that was published, from `start_ns` to its confirmation just now."""
+        if not context.sampled:
+            return
         self.spans.append(
             Span(
                 send_name(message),
@@ -82,27 +88,26 @@ class RunSpans:
             )
         )
 
-    def finish(self, error: str | None) -> Trace:
-        """Close the span of the delivery itself, and give all that is known so far."""
+    def finish(self, error: str | None) -> Trace | None:
+        """Close the span of the delivery itself, and give all that is known so far; None when nothing is recorded."""
+        if not self.context.sampled:
+            return None
         attributes = message_attributes("process", self._message, self._queue)
         if self._message.message_id is None:
             attributes["warren.request.without_message_id"] = True
-        self.spans.insert(
-            0,
-            Span(
-                f"process {self._queue}",
-                self.context,
-                self._parent_id,
-                "consumer",
-                self._start_ns,
-                time.time_ns() - self._start_ns,
-                attributes,
-                error,
-            ),
+        process = Span(
+            f"process {self._queue}",
+            self.context,
+            self._parent.span_id if self._parent else None,
+            "consumer",
+            self._start_ns,
+            time.time_ns() - self._start_ns,
+            attributes,
+            error,
         )
         # Where not all of them have room, the last are left out: better a host call than what holds the tree together.
-        ordered = sorted(self.spans, key=self._is_host_call)
-        return Trace(self.context.trace_id, tuple(ordered))
+        self.spans = [process, *sorted(self.spans, key=self._is_host_call)]
+        return Trace(self.context.trace_id, tuple(self.spans))
 
     def _is_host_call(self, span: Span) -> bool:
         return span.kind == "internal" and span.parent_id == self.run_context.span_id

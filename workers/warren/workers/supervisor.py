@@ -1,8 +1,9 @@
 """Worker processes: one that serves until it is told to stop, or several under a parent that replaces those that die.
 
 Cores are used by processes: a worker is one event loop. The parent holds no connection and runs no plugin; it starts
-its children anew (`spawn`: an engine does not survive a fork), passes on the signal to stop, and waits. A child whose
-parent has died drains and ends, so that no process is left behind.
+its children anew (`spawn`: an engine does not survive a fork), passes on the signal to stop, and waits. It hears from
+each child every second how it is, and answers probes and scrapes for all of them. A child whose parent has died drains
+and ends, so that no process is left behind.
 
 The first signal to stop drains, the second ends everything at once; the broker then gives what was under way to others.
 Children count none but the first: a terminal, or systemd, signals the parent and them, and the parent passes it on.
@@ -16,15 +17,22 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Final, NoReturn
 
 from warren.bus import BrokerUnreachable, BusError, connect
 from warren.plugins import PluginError, PluginManager
 
+from .health import CannotListen, answering_probes
+from .otel_metrics import export_metrics
+from .pulse import Pulse, hear, telling
 from .settings import WorkerSettings
 from .telemetry import telemetry
+from .vitals import Tell, Vitals
 from .worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -48,33 +56,56 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
-    0: drained. 2: there is nothing to serve, or the broker refuses what is to be declared. 4: the broker could not be
-    reached at start; with several processes it is tried again instead. 130: ended at once by a second signal, which
-    does not return from here.
+    0: drained. 2: there is nothing to serve, the broker refuses what is to be declared, or the port for probes cannot
+    be had. 4: the broker could not be reached at start; with several processes it is tried again instead. 130: ended
+    at once by a second signal, which does not return from here.
     """
     configure_logging()
-    if settings.processes == 1:
-        return asyncio.run(_serve_until_stopped(settings))
-    return asyncio.run(_Supervisor(settings, configure_logging).run())
+    vitals = Vitals(settings.processes)
+    try:
+        with _probes(settings, vitals):
+            if settings.processes == 1:
+                return asyncio.run(_serve_until_stopped(settings, partial(vitals.heard, 0)))
+            return asyncio.run(_Supervisor(settings, vitals, configure_logging).run())
+    except CannotListen as error:
+        _log.error("%s", error)
+        return MISCONFIGURED
 
 
-def _run_child(settings: WorkerSettings, configure_logging: Callable[[], None]) -> None:
+@contextmanager
+def _probes(settings: WorkerSettings, vitals: Vitals) -> Iterator[None]:
+    if settings.health_port is None:
+        yield
+        return
+    with answering_probes(vitals, settings.health_host, settings.health_port) as port:
+        _log.info("answering probes and scrapes at %s port %d", settings.health_host, port)
+        yield
+
+
+def _run_child(settings: WorkerSettings, configure_logging: Callable[[], None], parent: Connection) -> None:
+    async def serve() -> int:
+        async with telling(parent) as tell:
+            return await _serve_until_stopped(settings, tell)
+
     configure_logging()
-    raise SystemExit(asyncio.run(_serve_until_stopped(settings)))
+    raise SystemExit(asyncio.run(serve()))
 
 
-async def _serve_until_stopped(settings: WorkerSettings) -> int:
+async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
     stopped = _stop_event()
     try:
-        with telemetry() as export_spans:
+        with Pulse(tell) as pulse, telemetry() as wanted:
             async with PluginManager(settings.plugins, max_plugins=settings.max_plugins) as manager:
                 if not manager.plugins():
                     _log.error("no plugin could be loaded from %s", settings.plugins)
                     return MISCONFIGURED
                 transport = await connect(settings.broker, name="warren worker")
                 try:
-                    worker = Worker(transport, manager, settings, export_spans=export_spans)
+                    worker = Worker(transport, manager, settings, export_spans=wanted.export_spans)
+                    if wanted.meter is not None:
+                        export_metrics(worker.metrics, wanted.meter)
                     await worker.start()
+                    pulse.serves(worker)
                     _log.info("serving %s", ", ".join(f"{one.name} {one.version}" for one in manager.plugins()))
                     await stopped.wait()
                     _log.info("stopping: what is under way has %g s to end", settings.grace_s)
@@ -127,8 +158,9 @@ def _parent_died(loop: asyncio.AbstractEventLoop, sentinel: int, stopped: asynci
 class _Supervisor:
     """Keeps `processes` children alive until it is told to stop."""
 
-    def __init__(self, settings: WorkerSettings, configure_logging: Callable[[], None]) -> None:
+    def __init__(self, settings: WorkerSettings, vitals: Vitals, configure_logging: Callable[[], None]) -> None:
         self._settings = settings
+        self._vitals = vitals
         self._configure_logging = configure_logging
         self._misconfigured = False
 
@@ -142,27 +174,34 @@ class _Supervisor:
         delay_s = FIRST_RESTART_S
         while not self._stopped.is_set():
             started = time.monotonic()
-            process = self._start(number)
+            process, pipe = self._start(number)
+            hearing = asyncio.ensure_future(hear(pipe, partial(self._vitals.heard, number)))
             await self._end_of(process)
+            await hearing
             if self._stopped.is_set():
-                return
+                break
             if process.exitcode == MISCONFIGURED:
                 self._misconfigured = True
                 self._stopped.set()
-                return
+                break
+            self._vitals.ended(number)
             if time.monotonic() - started > GOOD_RUN_S:
                 delay_s = FIRST_RESTART_S
             _log.warning("%s %s; another one starts in %g s", process.name, _ending(process.exitcode), delay_s)
             await _wait(self._stopped, delay_s)
             delay_s = min(delay_s * 2, LONGEST_RESTART_S)
+        self._vitals.ended(number, for_good=True)
 
-    def _start(self, number: int) -> SpawnProcess:
+    def _start(self, number: int) -> tuple[SpawnProcess, Connection]:
+        """A child, and the pipe through which it tells how it is."""
         context = multiprocessing.get_context("spawn")
+        to_read, to_write = context.Pipe(duplex=False)
         process = context.Process(
-            target=_run_child, args=(self._settings, self._configure_logging), name=f"worker {number + 1}"
+            target=_run_child, args=(self._settings, self._configure_logging, to_write), name=f"worker {number + 1}"
         )
         process.start()
-        return process
+        to_write.close()  # the child has its own; the pipe ends with that one
+        return process, to_read
 
     async def _end_of(self, process: SpawnProcess) -> None:
         """Wait for a child's end; tell it to end once we are told to."""

@@ -11,11 +11,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -41,24 +43,30 @@ _KINDS: Final = {
 ExportSpans = Callable[[list[Span]], None]
 
 
-@contextmanager
-def telemetry() -> Iterator[ExportSpans | None]:
-    """Set up what the environment asks for; gives the function that exports spans, or None when nobody wants them.
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What the environment asks for: a function that exports spans, a meter whose metrics are exported."""
 
-    On leaving, what has not been sent yet is sent.
-    """
+    export_spans: ExportSpans | None = None
+    meter: Meter | None = None
+
+
+@contextmanager
+def telemetry() -> Iterator[Telemetry]:
+    """Set up what the environment asks for. On leaving, what has not been sent yet is sent."""
     resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", "warren-worker")})
     with ExitStack() as to_send:
+        meter = export_spans = None
         if _wanted("metrics"):
             meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
             to_send.callback(meters.shutdown)
             metrics.set_meter_provider(meters)
-        if not _wanted("traces"):
-            yield None
-            return
-        processor = BatchSpanProcessor(OTLPSpanExporter())
-        to_send.callback(processor.shutdown)
-        yield _exporter(processor, resource)
+            meter = meters.get_meter("warren.workers", str(runtime_version()))
+        if _wanted("traces"):
+            processor = BatchSpanProcessor(OTLPSpanExporter())
+            to_send.callback(processor.shutdown)
+            export_spans = _exporter(processor, resource)
+        yield Telemetry(export_spans, meter)
 
 
 def _wanted(signal: str) -> bool:

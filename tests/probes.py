@@ -1,0 +1,78 @@
+"""Probing a worker over HTTP, as an orchestrator and Prometheus do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPConnection
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+#: For what is to come true; generous, since a process may have to start for it.
+LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    text: str
+    headers: Message
+
+
+class Probes:
+    """Asks the server at a port of loopback."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """One request, from a thread that may wait."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
+        try:
+            connection.request(method, path, headers=headers)
+            response = connection.getresponse()
+            return Answer(response.status, response.read().decode(), response.headers)
+        finally:
+            connection.close()
+
+    async def get(self, path: str) -> Answer:
+        return await asyncio.to_thread(self.ask, path)
+
+    async def until(self, path: str, status: int) -> Answer:
+        """The first answer that has this status."""
+        async with asyncio.timeout(LIMIT_S):
+            while (answer := await self.get(path)).status != status:  # noqa: ASYNC110 - nobody tells when it changes
+                await asyncio.sleep(0.05)
+        return answer
+
+    async def metrics(self) -> Metrics:
+        return Metrics.parse((await self.get("/metrics")).text)
+
+    async def until_counted(self, count: float, name: str, **labels: str) -> Metrics:
+        """The first metrics of which these have reached `count`, which are up to a second behind."""
+        async with asyncio.timeout(LIMIT_S):
+            while (metrics := await self.metrics()).sum(name, **labels) < count:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        return metrics
+
+
+class Metrics:
+    """What a scrape gave, read by the official client's own parser."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self.samples = list(samples)
+
+    @classmethod
+    def parse(cls, text: str) -> Metrics:
+        return cls(sample for family in text_string_to_metric_families(text) for sample in family.samples)
+
+    def sum(self, name: str, **labels: str) -> float:
+        return sum(each.value for each in self.samples if each.name == name and labels.items() <= each.labels.items())
+
+    def values_of(self, label: str) -> set[str]:
+        return {sample.labels[label] for sample in self.samples if label in sample.labels}

@@ -1,0 +1,189 @@
+"""What follows from a run, published with confirms: another try, a dead letter, the guest's messages, the result.
+
+The path of a message ends here: when `answer` returns, all of it is safe with the broker, and the request is acked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from warren.bus import (
+    Message,
+    Names,
+    OutcomeKind,
+    Request,
+    Span,
+    TraceContext,
+    Transport,
+    Unroutable,
+    base_topology,
+    dead_letter_message,
+    encode_trace,
+    event_message,
+    failure_body,
+    result_message,
+    retry_message,
+    retry_topology,
+)
+from warren.manifests import Retry
+from warren.plugins import GuestMessage, Outcome, Plugin
+
+from .metrics import WorkerMetrics
+from .outcomes import dispose
+from .spans import RunSpans
+
+#: A retry queue is declared again this long after it was last; it goes ten minutes after it was (`retry_topology`).
+DECLARE_AGAIN_S: Final = 300.0
+
+_NO_RETRY: Final = Retry()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A delivery after its run, or after it was refused one: everything its answer is made of."""
+
+    outcome: Outcome
+    request: Request | None = None
+    plugin: Plugin | None = None
+
+    @property
+    def attempt(self) -> int:
+        return self.request.attempt if self.request else 1
+
+    @property
+    def error(self) -> str:
+        return self.outcome.error or self.outcome.kind
+
+
+class Answers:
+    """Publishes for one worker, known by its `name`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        names: Names,
+        name: str,
+        metrics: WorkerMetrics,
+        export_spans: Callable[[list[Span]], None] | None,
+    ) -> None:
+        self._transport = transport
+        self._names = names
+        self._name = name
+        self._metrics = metrics
+        self._export_spans = export_spans
+        self._retry_queues: dict[str, float] = {}
+
+    async def answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
+        """All that the table of outcomes asks for. Raises `BusError` when the broker does not take it."""
+        kind = OutcomeKind(run.outcome.kind)
+        if kind is not OutcomeKind.OK:
+            retry = run.plugin.manifest.retry if run.plugin else _NO_RETRY
+            disposition = dispose(kind, run.attempt, retry, jitter=random.random())  # noqa: S311 - not a secret
+            if disposition.retry_delay_ms is not None:
+                await self._retry(plugin_name, message, run.attempt, disposition.retry_delay_ms)
+                return
+            if disposition.dead_letter:
+                await self._bury(message, run, plugin_name, spans.context)
+        elif run.outcome.messages and run.request:
+            await self._send_all(plugin_name, run.request, run.outcome.messages, spans)
+        await self._publish_result(plugin_name, message, run, kind, spans)
+        if self._export_spans:
+            self._export_spans(spans.spans)
+
+    async def _retry(self, plugin_name: str, message: Message, attempt: int, delay_ms: int) -> None:
+        again = retry_message(self._names, message, plugin=plugin_name, attempt=attempt + 1, delay_ms=delay_ms)
+        queue, now = again.routing_key, time.monotonic()
+        if now > self._retry_queues.get(queue, -DECLARE_AGAIN_S) + DECLARE_AGAIN_S:
+            await self._transport.declare(retry_topology(self._names, plugin_name, delay_ms))
+            self._retry_queues[queue] = now
+        try:
+            await self._transport.publish(again, mandatory=True)
+        except Unroutable:  # somebody deleted the queue
+            del self._retry_queues[queue]
+            raise
+        self._metrics.retried(plugin_name)
+
+    async def _send_all(
+        self, plugin_name: str, request: Request, messages: tuple[GuestMessage, ...], spans: RunSpans
+    ) -> None:
+        """In the order in which the guest sent them, and none waiting for another's confirm."""
+        await asyncio.gather(*(self._send(plugin_name, request, message, spans) for message in messages))
+        self._metrics.guest_sent(plugin_name, len(messages))
+
+    async def _send(self, plugin_name: str, request: Request, sent: GuestMessage, spans: RunSpans) -> None:
+        context = spans.run_context.child()
+        message = event_message(
+            self._names,
+            sender=plugin_name,
+            to=sent.to,
+            topic=sent.topic,
+            payload_json=sent.payload,
+            trace=context,
+            hops=request.hops + 1,
+            causation=request.message.message_id,
+        )
+        start_ns = time.time_ns()
+        error = None
+        try:
+            await self._transport.publish(message, mandatory=sent.to is not None)
+        except Unroutable as unroutable:
+            self._metrics.publish_failed(unroutable)
+            error = f"no plugin {sent.to!r} has a mailbox"
+            await self._bury(message, Run(Outcome("rejected", error=error)), plugin_name, context)
+        spans.add_sent(message, context, spans.run_context, start_ns, error)
+
+    async def _publish_result(
+        self, plugin_name: str, message: Message, run: Run, kind: OutcomeKind, spans: RunSpans
+    ) -> None:
+        outcome = run.outcome
+        trace = spans.finish(None if kind is OutcomeKind.OK else run.error)
+        context = spans.context.child()
+        result = result_message(
+            self._names,
+            message,
+            plugin=plugin_name,
+            action=run.request.action if run.request else None,
+            outcome=kind,
+            body=outcome.response or failure_body(run.error),
+            version=run.plugin.version if run.plugin else None,
+            fuel=outcome.fuel,
+            memory_bytes=outcome.memory_bytes,
+            duration_us=outcome.duration_us,
+            attempt=run.attempt,
+            trace_json=encode_trace(trace) if trace else None,
+            context=context,
+        )
+        start_ns = time.time_ns()
+        try:
+            await self._transport.publish(result, mandatory=result.exchange == "")  # others may have no listener
+        except Unroutable as unroutable:
+            self._metrics.publish_failed(unroutable)
+            unwanted = replace(run, outcome=replace(outcome, error=f"the result found no one: {unroutable}"))
+            await self._bury(result, unwanted, run.plugin.name if run.plugin else None, None)
+        if self._export_spans:
+            spans.add_sent(result, context, spans.context, start_ns)
+
+    async def _bury(self, message: Message, run: Run, plugin_name: str | None, context: TraceContext | None) -> None:
+        """Publish a dead letter: the whole message and why it was given up."""
+        letter = dead_letter_message(
+            self._names,
+            message,
+            plugin=plugin_name,
+            outcome=OutcomeKind(run.outcome.kind),
+            error=run.error,
+            attempt=run.attempt,
+            worker=self._name,
+            version=run.plugin.version if run.plugin else None,
+            context=context,
+        )
+        try:
+            await self._transport.publish(letter, mandatory=True)
+        except Unroutable:  # somebody deleted the queue
+            await self._transport.declare(base_topology(self._names))
+            await self._transport.publish(letter, mandatory=True)
+        self._metrics.dead_lettered(plugin_name)

@@ -1,0 +1,191 @@
+"""Consuming one queue: every delivery is seen to its settlement, whatever happens to it.
+
+Each delivery is a task of its own, at most `prefetch` of them at a time. It is acked when `serve` returns, and goes
+back when that fails: nothing stays unsettled, and nothing is acked unserved.
+
+A request that kills its process takes all down that are unsettled beside it, and RabbitMQ counts that against each of
+them. Were they taken together again, a culprit would be dead-lettered with all its neighbours. So a mailbox takes
+several at once only while nothing is suspect, which means: came to nothing before.
+
+    careful   one at a time: from the start, and after suspects. The first that is not suspect makes it wide.
+    wide      `prefetch` at a time. The first suspect makes it careful: nothing more is taken, what runs may end, then
+              the suspects that are here are served one after the other.
+
+A culprit then dies alone, again and again, until it exceeds the queue's delivery limit. Its neighbours have been with
+it at most once for each worker that was wide. Rejected: serving suspects one by one while others are taken too, since
+those would be the next to be counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from warren.bus import DELIVERY_COUNT, BusError, Consumer, Delivery, DeliveryLost, PublishError, Transport
+
+from .metrics import WorkerMetrics
+
+_log = logging.getLogger(__name__)
+
+#: How long a delivery that could not be seen to its end waits before it goes back, the first time and from then on.
+#: What failed (a queue that is full or was deleted) fails at once again, and the broker would hand it over at once.
+GIVE_BACK_PAUSES_S: Final = (0.2, 2.0)
+
+#: How long suspects wait for what runs beside them. Longer runs are not waited for: nothing is taken meanwhile.
+SUSPECTS_WAIT_S: Final = 1.0
+
+#: Between attempts to consume again.
+CONSUME_PAUSE_S: Final = 1.0
+
+
+class Mailbox:
+    """One queue, consumed from `start` to `drain`. `tasks` is what is under way, in all mailboxes of a worker."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        queue: str,
+        serve: Callable[[Delivery], Awaitable[None]],
+        *,
+        prefetch: int,
+        metrics: WorkerMetrics,
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        self._transport = transport
+        self._queue = queue
+        self._serve = serve
+        self._prefetch = prefetch
+        self._metrics = metrics
+        self._tasks = tasks
+        self._draining = asyncio.Event()
+        self._consumer: Consumer | None = None
+        self._suspects: deque[Delivery] = deque()
+        self._may_widen = False
+        self._adapting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises `BusError`."""
+        self._consumer = await self._transport.consume(self._queue, self._take_one, prefetch=1)
+
+    async def drain(self, limit_s: float) -> None:
+        """Take nothing more; what has not begun goes back. What has is in `tasks`."""
+        self._draining.set()
+        if self._adapting is not None:
+            await asyncio.wait([self._adapting], timeout=limit_s)
+            if self._adapting is not None:  # the broker is away
+                self._adapting.cancel()
+        if self._consumer is not None:
+            await self._consumer.cancel()
+        while self._suspects:
+            await self._give_back(self._suspects.popleft())
+
+    # How many at a time -------------------------------------------------------------------------------------------
+
+    def _take(self, delivery: Delivery) -> None:
+        if _is_suspect(delivery):
+            self._suspects.append(delivery)
+            self._adapt()
+        else:
+            self._begin(delivery)
+
+    def _take_one(self, delivery: Delivery) -> None:
+        self._begin(delivery)
+        if not _is_suspect(delivery):
+            self._may_widen = True
+            self._adapt()
+
+    def _adapt(self) -> None:
+        if self._adapting is None and not self._draining.is_set():
+            self._adapting = asyncio.create_task(self._change())
+
+    async def _change(self) -> None:
+        try:
+            while not self._draining.is_set() and (self._suspects or self._may_widen):
+                await (self._narrow() if self._suspects else self._widen())
+        finally:
+            self._adapting = None
+
+    async def _narrow(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=SUSPECTS_WAIT_S)
+        while self._suspects:
+            await asyncio.wait([self._begin(self._suspects.popleft())])
+        await self._consume(self._take_one, 1)
+
+    async def _widen(self) -> None:
+        await self._consume(self._take, self._prefetch)
+        self._may_widen = False
+
+    async def _consume(self, take: Callable[[Delivery], None], prefetch: int) -> None:
+        """Consume in another way than before."""
+        while not self._draining.is_set():
+            try:
+                before, self._consumer = (
+                    self._consumer,
+                    await self._transport.consume(self._queue, take, prefetch=prefetch),
+                )
+            except BusError as error:
+                _log.warning("%s is not consumed yet: %s", self._queue, error)
+                await asyncio.sleep(CONSUME_PAUSE_S)
+                continue
+            if before is not None:
+                await before.cancel()
+            return
+
+    # One delivery -------------------------------------------------------------------------------------------------
+
+    def _begin(self, delivery: Delivery) -> asyncio.Task[None]:
+        return self._go(self._see_to(delivery))
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _see_to(self, delivery: Delivery) -> None:
+        try:
+            if self._draining.is_set():
+                await self._give_back(delivery)
+                return
+            await self._serve(delivery)
+            await delivery.ack()
+        except DeliveryLost:
+            _log.info("a delivery was taken back by the broker; it comes again")
+        except asyncio.CancelledError:
+            await self._give_back(delivery)
+            raise
+        except BusError as error:
+            _log.warning("a delivery goes back: %s", error)
+            if isinstance(error, PublishError):
+                self._metrics.publish_failed(error)
+            self._go(self._give_back_later(delivery))
+        except Exception:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
+            _log.exception("a delivery goes back: the worker failed")
+            self._go(self._give_back_later(delivery))
+
+    async def _give_back_later(self, delivery: Delivery) -> None:
+        try:
+            async with asyncio.timeout(GIVE_BACK_PAUSES_S[delivery.redelivered]):
+                await self._draining.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await self._give_back(delivery)
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        self._metrics.given_back += 1
+        try:
+            await delivery.requeue()
+        except BusError as error:
+            _log.info("a delivery could not be given back: %s", error)
+
+
+def _is_suspect(delivery: Delivery) -> bool:
+    """Whether it was delivered before, and came to nothing."""
+    return delivery.redelivered and bool(delivery.message.headers.get(DELIVERY_COUNT))
