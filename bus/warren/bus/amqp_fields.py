@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 #: Tables in tables that are read. RabbitMQ's own `x-death` has three levels.
@@ -109,23 +108,52 @@ def short(what: str, text: str) -> bytes:
     return b"%c%b" % (len(raw), raw)
 
 
-_name: Final = lru_cache(maxsize=1024)(short)
+#: What is said of a name that is too long.
+_NAME: Final = "name of a header"
+
+#: Names that are remembered: many more than there are, unless somebody makes them up.
+_MAX_NAMES: Final = 4096
+
+
+class _Named(dict[str, bytes]):
+    """The name of a field and its type, as they stand in a table, by the name. Nearly all messages have the same."""
+
+    def __init__(self, kind: bytes) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, name: str) -> bytes:
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        self[name] = named = short(_NAME, name) + self._kind
+        return named
+
+
+_TEXT_NAMED: Final = _Named(b"S")
+_NUMBER_NAMED: Final = _Named(b"l")
+_PACK_U32: Final = struct.Struct(">I").pack
+_PACK_I64: Final = struct.Struct(">q").pack
 
 
 def table(fields: Mapping[str, Any]) -> bytes:
     """A field table. Raises ValueError for what cannot be said in one."""
     parts: list[bytes] = []
+    add = parts.append
     for name, value in fields.items():
-        parts.append(_name("name of a header", name))
-        if type(value) is str:
+        kind = type(value)
+        if kind is str:
             raw = value.encode()
-            parts.append(b"S%b%b" % (len(raw).to_bytes(4), raw))
-        elif type(value) is int:
-            parts.append(b"l%b" % _signed(value))
+            add(_TEXT_NAMED[name])
+            add(_PACK_U32(len(raw)))
+            add(raw)
+        elif kind is int and -(1 << 63) <= value < 1 << 63:
+            add(_NUMBER_NAMED[name])
+            add(_PACK_I64(value))
         else:
-            parts.append(_field(value))
+            add(short(_NAME, name))
+            add(_field(value))
     raw = b"".join(parts)
-    return b"%b%b" % (len(raw).to_bytes(4), raw)
+    return _PACK_U32(len(raw)) + raw
 
 
 def _signed(value: int) -> bytes:

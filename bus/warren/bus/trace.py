@@ -10,6 +10,7 @@ Shapes and names follow https://www.w3.org/TR/trace-context/ and OpenTelemetry's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import getrandbits
@@ -32,8 +33,12 @@ MAX_TRACE_BYTES: Final = 8192
 #: Longer headers are not read: what W3C asks everyone to carry for `tracestate`, and OpenTelemetry's bound for both.
 MAX_CONTEXT_HEADER: Final = 512
 
-#: `00-<32 hex digits>-<16>-<2>`
-TRACEPARENT_LENGTH: Final = 55
+#: Version, trace, span and flags, in lower-case hex; what follows them is of later versions.
+_TRACEPARENT: Final = re.compile(
+    r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*?)?[ \t]*", re.ASCII | re.DOTALL
+)
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +74,11 @@ def read_trace_context(headers: Mapping[str, Any]) -> TraceContext | None:
     header = _text(headers.get(Header.TRACEPARENT))
     if header is None:
         return None
-    header = header.strip(" \t")
-    version, trace_id, span_id, flags = header[:2], header[3:35], header[36:52], header[53:55]
-    if header[2:3] + header[35:36] + header[52:53] != "---" or not _is_hex(version + trace_id + span_id + flags):
+    matched = _TRACEPARENT.fullmatch(header)
+    if matched is None:
         return None
-    rest = header[TRACEPARENT_LENGTH:]
-    well_formed = len(flags) == 2 and version != "ff" and (not rest or (version != "00" and rest[0] == "-"))
-    if not well_formed or not trace_id.strip("0") or not span_id.strip("0"):
+    version, trace_id, span_id, flags, rest = matched.groups()
+    if version == "ff" or (rest and version == "00") or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
     return TraceContext(trace_id, span_id, int(flags, 16) & 1 == 1, _text(headers.get(Header.TRACESTATE)))
 
@@ -256,8 +259,3 @@ def _text(header: object) -> str | None:
     if isinstance(header, bytes):
         header = header.decode("latin-1")
     return header if isinstance(header, str) and len(header) <= MAX_CONTEXT_HEADER else None
-
-
-def _is_hex(digits: str) -> bool:
-    """Lower-case hex only. `strip` leaves nothing just when every character is one of these: no loop, no regex."""
-    return not digits.strip("0123456789abcdef")

@@ -35,6 +35,8 @@ class Plugin:
         self, manifest: Manifest, granted: Grant, files: PluginFiles, sandbox: Sandbox, actions: Actions
     ) -> None:
         self.manifest = manifest
+        self.name = manifest.name
+        self.version = str(manifest.version)
         self.grant = granted
         self.files = files
         self._sandbox = sandbox
@@ -43,14 +45,6 @@ class Plugin:
         self._execution_count = 0
         self._failure_count = 0
         self._last_error: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
-
-    @property
-    def version(self) -> str:
-        return str(self.manifest.version)
 
     async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
         """Run one request in a sandbox of its own; see `Sandbox.run`. `rejected` when the manifest's actions say so."""
