@@ -71,7 +71,7 @@ class Subscription:
         self._on_delivery = on_delivery
         self._tag = ""
         self._unsettled = 0
-        self._leaving = False
+        self._leaving = self._closing = False
         self._over = asyncio.Event()
 
     @classmethod
@@ -111,7 +111,7 @@ class Subscription:
             raise DeliveryLost from reason
         self._unsettled -= 1
         if self._leaving and self._unsettled == 0:
-            await self._channel.close()
+            await self._close()
 
     @property
     def is_over(self) -> bool:
@@ -123,7 +123,7 @@ class Subscription:
     async def ended(self) -> None:
         """Return when the broker hands over nothing more here; what is unsettled has gone back to it."""
         await self._over.wait()
-        await self._channel.close()
+        await self._close()
 
     async def leave(self) -> None:
         """Take nothing more; the channel stays for as long as something that came by it is unsettled."""
@@ -132,7 +132,13 @@ class Subscription:
         with suppress(ConnectionLost, ChannelClosed, TimeoutError), lost_when_closed(raw):
             await raw.basic_cancel(self._tag, timeout=CANCEL_LIMIT_S)
             if self._unsettled == 0:
-                await self._channel.close()
+                await self._close()
+
+    async def _close(self) -> None:
+        """Close the channel, once: aiormq would tell the broker twice, who would end the connection for it."""
+        if not self._closing:
+            self._closing = True
+            await self._channel.close()
 
 
 class AmqpConsumer:

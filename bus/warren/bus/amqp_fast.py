@@ -286,6 +286,7 @@ class FastChannel:
     async def close(self) -> None:
         if not self._over:
             self._tap.flush()
+            self._over = True  # for the broker, a frame on a closed channel ends the connection
         await self.raw.close()
 
     def _on_closed(self, _: object) -> None:

@@ -181,7 +181,7 @@ class Tap(asyncio.Protocol):
             say()
         if self._gathered:
             frames, self._gathered, self._gathered_bytes = b"".join(self._gathered), [], 0
-            if not self._lost:
+            if not self._lost and not self._transport.is_closing():
                 self._transport.write(frames)
 
     async def room(self) -> None:

@@ -17,12 +17,17 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
+
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop  # type: ignore[assignment]
 
 from warren.bus import BrokerUnreachable, BusError, connect
 from warren.plugins import PluginError, PluginManager
@@ -65,7 +70,7 @@ def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] =
     try:
         with _probes(settings, vitals):
             if settings.processes == 1:
-                return asyncio.run(_serve_until_stopped(settings, partial(vitals.heard, 0)))
+                return _run(_serve_until_stopped(settings, partial(vitals.heard, 0)))
             return asyncio.run(_Supervisor(settings, vitals, configure_logging).run())
     except CannotListen as error:
         _log.error("%s", error)
@@ -88,7 +93,13 @@ def _run_child(settings: WorkerSettings, configure_logging: Callable[[], None], 
             return await _serve_until_stopped(settings, tell)
 
     configure_logging()
-    raise SystemExit(asyncio.run(serve()))
+    raise SystemExit(_run(serve()))
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
+    """Run a worker on uvloop's event loop, where it is installed."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(serving)
 
 
 async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
