@@ -14,7 +14,15 @@ ROOT: Final = Path(__file__).parent.parent
 FOLDERS: Final = ("bus", "manifests", "plugins", "workers")
 
 #: What `pip install warren` leaves out, by the names it is imported under.
-WORKER_EXTRA: Final = ("jsonschema_rs", "opentelemetry.exporter", "opentelemetry.sdk", "wasmtime", "watchfiles")
+WORKER_EXTRA: Final = (
+    "jsonschema_rs",
+    "opentelemetry.exporter",
+    "opentelemetry.sdk",
+    "prometheus_client",
+    "uvloop",
+    "wasmtime",
+    "watchfiles",
+)
 
 #: Imports a package and all that is in it, in an interpreter that refuses the modules named after it.
 IMPORT_WITHOUT: Final = """

@@ -212,14 +212,16 @@ def _read_what_can_be(header: bytes, body: bytes, exchange: bytes, routing_key: 
             continue
         try:
             end = end_of(header, at)
-            read[name], _ = read_one(header, at)
-            at = end
-        except (IndexError, struct.error):  # it ends before its properties do
+        except (IndexError, struct.error):
+            end = len(header) + 1
+        if end > len(header):  # it ends before its properties do
             unreadable.append(name)
             break
-        except ValueError:
+        try:
+            read[name], _ = read_one(header, at)
+        except (ValueError, IndexError, struct.error):
             unreadable.append(name)
-            at = end
+        at = end
     headers = read.get("headers", {})
     if unreadable:
         headers[Header.UNREADABLE] = ", ".join(unreadable)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
+
+from warren.plugins.artefacts import CACHE_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +24,9 @@ def logging_as_it_was() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever runs the tests must not set options, nor colours."""
-    for name in ("WARREN_BROKER", "WARREN_PLUGINS", "WARREN_PREFIX", "WARREN_DEBUG", "NO_COLOR", "FORCE_COLOR"):
+    for name in os.environ:
+        if name.startswith("WARREN_") and name != CACHE_VARIABLE:
+            monkeypatch.delenv(name)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
