@@ -38,6 +38,10 @@ SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 BOOT_LIMIT_S = 60.0
 STOP_LIMIT_S = 20.0
 
+#: Below what Linux, and IANA, keep for outgoing connections.
+FIRST_PORT = 10_000
+PORTS = 20_000
+
 #: The greeting of AMQP 0-9-1. A broker that is up answers it with a method frame.
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD_FRAME = b"\x01"
@@ -274,9 +278,15 @@ def greets(host: str, port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """That many different ports of loopback that nobody uses just now."""
+    """That many different ports of loopback that nobody uses just now.
+
+    They are not of those that the system gives to outgoing connections: one of these could take a port meanwhile.
+    """
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            port = FIRST_PORT + secrets.randbelow(PORTS)
+            with suppress(OSError):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports

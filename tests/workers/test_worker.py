@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +372,24 @@ async def test_two_runs_of_one_request_have_results_of_one_id(tmp_path: Path) ->
         first, second = [await asyncio.wait_for(replies.get(), LIMIT_S) for _ in range(2)]
     assert first.message_id == second.message_id
     assert first.message_id != "request-1"
+
+
+async def test_a_twin_within_the_window_is_dropped_and_another_try_is_none(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "plain")
+    write_plugin(tmp_path, "broken", wat("unreachable"))
+    async with serving(tmp_path, dedup_window_s=60.0) as bus:
+        plain = request_message(NAMES, "plain", "do", None, message_id="request-1")
+        await bus.transport.publish(plain)
+        assert (await bus.result()).ok
+        for again in (plain, replace(plain, headers={Header.ATTEMPT: 2})):
+            await bus.transport.publish(again)
+        broken = request_message(NAMES, "broken", "do", None, message_id="request-2")
+        for _ in range(2):  # one that died may be replayed at any time
+            await bus.transport.publish(broken)
+        counted = bus.worker.metrics.snapshot
+        served = {("plain", "ok"): 2, ("broken", "trap"): 2}
+        await until(lambda: counted()["warren_requests_total"] == served)
+    assert counted()["warren_duplicates_total"][("plain",)] == 1
 
 
 async def test_what_a_guest_sent_is_dropped_when_its_run_does_not_end_well(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ RESUBSCRIBE_PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 #: For the broker's answer to a cancellation. It may be gone without our knowing; then the heartbeat will tell.
 CANCEL_LIMIT_S: Final = 3.0
 
+#: Between the last settlement and the end of its channel. RabbitMQ hands a quorum queue's settlements on a few at a
+#: time, and those that still wait are dropped with the channel: what was done would be done again.
+SETTLING_S: Final = 0.2
+
 
 class AmqpDelivery:
     """One message, bound to the subscription it came by."""
@@ -71,6 +75,8 @@ class Subscription:
         self._on_delivery = on_delivery
         self._tag = ""
         self._unsettled = 0
+        self._loop = asyncio.get_running_loop()
+        self._settled_at = 0.0
         self._leaving = self._closing = False
         self._over = asyncio.Event()
 
@@ -110,8 +116,9 @@ class Subscription:
         except ConnectionLost as reason:
             raise DeliveryLost from reason
         self._unsettled -= 1
+        self._settled_at = self._loop.time()
         if self._leaving and self._unsettled == 0:
-            await self._close()
+            await self._close_settled()
 
     @property
     def is_over(self) -> bool:
@@ -127,12 +134,16 @@ class Subscription:
 
     async def leave(self) -> None:
         """Take nothing more; the channel stays for as long as something that came by it is unsettled."""
-        self._leaving = True
         raw = self._channel.raw
         with suppress(ConnectionLost, ChannelClosed, TimeoutError), lost_when_closed(raw):
             await raw.basic_cancel(self._tag, timeout=CANCEL_LIMIT_S)
-            if self._unsettled == 0:
-                await self._close()
+        self._leaving = True  # not before: until the broker's answer deliveries arrive
+        if self._unsettled == 0:
+            await self._close_settled()
+
+    async def _close_settled(self) -> None:
+        await asyncio.sleep(self._settled_at + SETTLING_S - self._loop.time())
+        await self._close()
 
     async def _close(self) -> None:
         """Close the channel, once: aiormq would tell the broker twice, who would end the connection for it."""

@@ -156,7 +156,7 @@ class Mailbox:
             await self._serve(delivery)
             await delivery.ack()
         except DeliveryLost:
-            _log.info("a delivery was taken back by the broker; it comes again")
+            _log.debug("a delivery was taken back by the broker; it comes again")
         except asyncio.CancelledError:
             await self._give_back(delivery)
             raise

@@ -130,7 +130,8 @@ def worker(
             envvar="WARREN_DELIVERY_LIMIT",
             metavar="N",
             min=1,
-            help="Times a message may take its worker down, before it is dead-lettered.",
+            help="Times a message may take its worker down, before it is dead-lettered. Not below the number of "
+            "processes that serve it.",
         ),
     ] = 20,
     max_request_bytes: Annotated[

@@ -1,0 +1,150 @@
+"""How many deliveries a mailbox takes at a time, and what becomes of those that cannot be served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from warren.bus import DELIVERY_COUNT, Delivery, MemoryBroker, MemoryTransport, Message, Queue, Topology
+from warren.workers.mailbox import Mailbox
+from warren.workers.metrics import WorkerMetrics
+
+QUEUE = "mailbox"
+LIMIT_S = 20.0
+
+
+@dataclass
+class Serving:
+    """A mailbox that takes two at a time, whose deliveries are `under_way` until they are let go."""
+
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    under_way: dict[bytes, asyncio.Event] = field(default_factory=dict)
+    served: list[bytes] = field(default_factory=list)
+    counts: dict[bytes, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.transport = MemoryTransport(self.broker)
+        self.publisher = MemoryTransport(self.broker)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.metrics = WorkerMetrics(in_flight=self.tasks.__len__)
+        self.mailbox = Mailbox(self.transport, QUEUE, self.serve, prefetch=2, metrics=self.metrics, tasks=self.tasks)
+
+    async def serve(self, delivery: Delivery) -> None:
+        body = delivery.message.body
+        self.under_way[body] = asyncio.Event()
+        self.counts[body] = delivery.message.headers.get(DELIVERY_COUNT, 0)
+        try:
+            await self.under_way[body].wait()
+        finally:
+            del self.under_way[body]
+        self.served.append(body)
+
+    async def publish(self, *bodies: bytes) -> None:
+        for body in bodies:
+            await self.publisher.publish(Message(body, routing_key=QUEUE))
+
+    async def have_come_to_nothing(self, *bodies: bytes) -> None:
+        """Publish them, and let a consumer that dies have them first."""
+        await self.publish(*bodies)
+        doomed = MemoryTransport(self.broker)
+        taken: list[Delivery] = []
+        await doomed.consume(QUEUE, taken.append, prefetch=len(bodies))
+        await until(lambda: len(taken) == len(bodies))
+        doomed.abort()
+
+    async def until_under_way(self, *bodies: bytes) -> None:
+        await until(lambda: list(self.under_way) == list(bodies))
+
+    def let_go(self, *bodies: bytes) -> None:
+        for body in bodies:
+            self.under_way[body].set()
+
+    async def have_a_suspect_beside(self, body: bytes) -> None:
+        """Have one more taken, while `body` is under way, that came to nothing before."""
+        await self.publish(b"first", b"second", body)
+        await self.mailbox.start()
+        await self.until_under_way(b"first", b"second", body)
+        await self.have_come_to_nothing(b"suspect")
+        self.let_go(b"first", b"second")
+        await until(lambda: self.mailbox._suspects)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def serving() -> AsyncIterator[Serving]:
+    here = Serving()
+    await here.publisher.declare(Topology(queues=(Queue(QUEUE),)))
+    yield here
+    await here.mailbox.drain(0)
+    for task in here.tasks:
+        task.cancel()
+    if here.tasks:
+        await asyncio.wait(here.tasks)
+    await here.transport.close()
+    await here.publisher.close()
+
+
+async def test_several_are_taken_at_once_when_the_first_is_new(serving: Serving) -> None:
+    await serving.publish(b"1", b"2")
+    await serving.mailbox.start()
+    await serving.until_under_way(b"1", b"2")
+
+
+async def test_what_came_to_nothing_before_is_taken_one_by_one_and_then_several_at_once(serving: Serving) -> None:
+    await serving.have_come_to_nothing(b"1", b"2", b"3")
+    await serving.publish(b"4", b"5")
+    await serving.mailbox.start()
+    for body in (b"1", b"2", b"3"):
+        await serving.until_under_way(body)
+        assert await serving.publisher.depth(QUEUE) == 5 - int(body)
+        serving.let_go(body)
+    await serving.until_under_way(b"4", b"5")
+
+
+async def test_a_message_that_kills_its_workers_is_counted_without_its_neighbours(serving: Serving) -> None:
+    await serving.have_come_to_nothing(b"poison", b"neighbour")
+    for _ in range(2):
+        worker = Serving(serving.broker)
+        await worker.mailbox.start()
+        await worker.until_under_way(b"poison")
+        worker.transport.abort()
+        worker.let_go(b"poison")
+        await asyncio.wait(worker.tasks)
+        await worker.publisher.close()
+    await serving.mailbox.start()
+    for body in (b"poison", b"neighbour"):
+        await serving.until_under_way(body)
+        serving.let_go(body)
+    await until(lambda: len(serving.served) == 2)
+    assert serving.counts == {b"poison": 3, b"neighbour": 1}
+
+
+async def test_a_suspect_among_others_is_served_when_they_have_ended_and_nothing_is_taken_meanwhile(
+    serving: Serving,
+) -> None:
+    await serving.have_a_suspect_beside(b"new")
+    await serving.publish(b"later")
+    assert list(serving.under_way) == [b"new"]
+    serving.let_go(b"new")
+    await serving.until_under_way(b"suspect")
+    assert await serving.publisher.depth(QUEUE) == 1
+    serving.let_go(b"suspect")
+    await serving.until_under_way(b"later")
+
+
+async def test_a_drain_gives_back_what_has_not_begun(serving: Serving) -> None:
+    await serving.have_a_suspect_beside(b"long")
+    await serving.mailbox.drain(0)
+    assert await serving.publisher.depth(QUEUE) == 1
+    assert serving.metrics.given_back == 1
+    serving.let_go(b"long")
+    await until(lambda: not serving.tasks)
+    assert serving.served[-1] == b"long"
