@@ -9,7 +9,7 @@ shape is others' to break and the bytes go to somebody else anyway (an event's e
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from .errors import MalformedMessage
 from .messages import EVENT_TYPE, REQUEST_TYPE, Header, Message, OutcomeKind, new_message_id
+from .record import record
 from .routing import check_topic
 from .topology import Names
 from .trace import TraceContext, read_trace_context, trace_headers
@@ -51,7 +52,7 @@ MAX_HEADERS_BYTES: Final = 64 << 10
 DELIVERY_COUNT: Final = "x-delivery-count"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One request to a plugin, read and checked. `body` is for the guest, as it came.
 
@@ -157,7 +158,7 @@ def _read_action(message: Message, plugin: str) -> str:
     return action
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PluginMessage:
     """An event (`to` is None) or a direct message, with what its headers tell."""
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
+
+from .record import record
 
 NO_HEADERS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -78,7 +80,7 @@ class OutcomeKind(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One message, outgoing or delivered. All messages are persistent.
 

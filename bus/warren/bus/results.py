@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, Final
 from uuid import UUID
@@ -97,7 +98,7 @@ def result_message(
     has keys of three words always: what is not a name stands there as `unknown`.
     """
     request_id = request.message_id
-    key = f"{routing_word(plugin)}.{routing_word(action)}.{outcome}"
+    key = _result_key(plugin, action, outcome)
     headers: dict[str, Any] = trace_headers(context) if context else {}
     headers |= {
         Header.OUTCOME: outcome.value,
@@ -122,6 +123,11 @@ def result_message(
         timestamp_s=int(time.time()),
         headers=headers,
     )
+
+
+@lru_cache(maxsize=1024)
+def _result_key(plugin: str, action: str | None, outcome: OutcomeKind) -> str:
+    return f"{routing_word(plugin)}.{routing_word(action)}.{outcome}"
 
 
 def result_id(request_id: str) -> str:

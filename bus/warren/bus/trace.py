@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from random import getrandbits
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -22,6 +21,7 @@ from pydantic_core import to_json
 
 from .errors import MalformedMessage
 from .messages import Header
+from .record import record
 
 SpanKind: TypeAlias = Literal["producer", "consumer", "internal", "client"]
 AttributeValue: TypeAlias = str | int | float | bool
@@ -41,7 +41,7 @@ _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TraceContext:
     """Where one span stands: the part of a trace that travels. Ids are lower-case hex (32 and 16 digits)."""
 
@@ -109,7 +109,7 @@ def current_trace_context() -> TraceContext | None:
     return context_of(otel.get_current_span())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """One finished span. `start_ns` is since the epoch; `parent_id` is a span id, None for the first of a trace."""
 
@@ -123,7 +123,7 @@ class Span:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trace:
     """Finished spans of one trace, in no particular order; `dropped` counts those that had no room."""
 

@@ -12,6 +12,7 @@ Children count none but the first: a terminal, or systemd, signals the parent an
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import os
@@ -117,6 +118,9 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                         export_metrics(worker.metrics, wanted.meter)
                     await worker.start()
                     pulse.serves(worker)
+                    # What is here now stays. The garbage collector need not look through it again, for 30 ms each time.
+                    gc.collect()
+                    gc.freeze()
                     _log.info("serving %s", ", ".join(f"{one.name} {one.version}" for one in manager.plugins()))
                     await stopped.wait()
                     _log.info("stopping: what is under way has %g s to end", settings.grace_s)
