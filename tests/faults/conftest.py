@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.broker import Broker, PrivateNode
 from tests.faults.digger import write_digger
+from tests.faults.proxy import Proxy
 
 
 @pytest.fixture
@@ -16,6 +18,12 @@ def node(broker: Broker) -> PrivateNode:
     if not isinstance(broker, PrivateNode):
         pytest.skip("this needs a private node: unset WARREN_TEST_AMQP_URL, stop Docker, install rabbitmq-server")
     return broker
+
+
+@pytest.fixture
+async def proxy(broker: Broker) -> AsyncIterator[Proxy]:
+    async with Proxy(broker.url).listening() as proxy:
+        yield proxy
 
 
 @pytest.fixture(params=["fast", "plain"])

@@ -8,35 +8,28 @@
 The promise: each request that was confirmed to its publisher ends with at least one result or one dead letter, the
 results of one request share an id, and nothing stays behind in any queue, neither ready nor unacked.
 
-The book is kept by a caller outside Warren, with pika and on connections of its own, so that no defect of Warren's
-transport can be in the worker and its witness at once. pika blocks, so each connection has a thread; what they learn
-is written down on the event loop. Connections that are cut are made again, and a request that was not confirmed goes
-again under the same id.
+It is kept outside Warren, by a `caller` with connections of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-import pika
 import pytest
-from pika.exceptions import AMQPError, NackError
 
 from tests.broker import PrivateNode
+from tests.faults.caller import Ending, Publisher, collect, declare
 from tests.faults.queue_contents import queue_contents
 from warren.bus import (
     DEFAULT_DELIVERY_LIMIT,
     Binding,
-    Header,
     Names,
     Queue,
     Topology,
@@ -47,36 +40,8 @@ from warren.bus import (
 #: For the promise to be kept, once the fault is over: many times what a busy machine needs.
 SETTLE_LIMIT_S: Final = 60.0
 
-#: For the broker to confirm one request; longer than it is down in any test.
-CONFIRM_LIMIT_S: Final = 60.0
-
-#: Between attempts to connect or to publish again.
-PAUSE_S: Final = 0.1
-
-#: How long pika waits on a connection that the broker has blocked, and for a delivery, before it looks up.
-BLOCKED_LIMIT_S: Final = 5.0
-GLANCE_S: Final = 0.1
-
 #: Requests that a failure names, at most.
 NAMED: Final = 20
-
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # it reports each cut at length, and cuts are what is tested
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A result or a dead letter, as it came."""
-
-    request_id: str
-    message_id: str | None
-    routing_key: str
-    headers: Mapping[str, Any]
-    body: bytes
-
-    @property
-    def why(self) -> str:
-        """The outcome, in a worker's word, or the broker's reason for a dead letter of its own."""
-        return str(self.headers.get(Header.OUTCOME) or self.headers.get("x-first-death-reason"))
 
 
 class Ledger:
@@ -92,7 +57,7 @@ class Ledger:
         self._names = names
         self._plugin = plugin
         self._published = 0
-        self._publisher = _Publisher(node.url, names.requests)
+        self._publisher = Publisher(node.url, names.requests)
         self._publishing = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -196,98 +161,6 @@ class Ledger:
         self._publisher.close()
 
 
-class _Publisher:
-    """Publishes with confirms, one message at a time. For one thread at a time."""
-
-    def __init__(self, url: str, exchange: str) -> None:
-        self._url = url
-        self._exchange = exchange
-        self._connection: Any = None
-        self._channel: Any = None
-
-    def publish(self, request_id: str, key: str, body: bytes) -> int:
-        """Publish until it is confirmed; how many attempts were not. Raises TimeoutError."""
-        properties = pika.BasicProperties(message_id=request_id, delivery_mode=2, content_type="application/json")
-        deadline = time.monotonic() + CONFIRM_LIMIT_S
-        unconfirmed = 0
-        while not self._attempt(key, body, properties):
-            unconfirmed += 1
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the broker did not confirm {request_id} within {CONFIRM_LIMIT_S:g} s")
-            time.sleep(PAUSE_S)
-        return unconfirmed
-
-    def _attempt(self, key: str, body: bytes, properties: pika.BasicProperties) -> bool:
-        try:
-            if self._connection is None:
-                self._connection = _connect(self._url)
-                self._channel = self._connection.channel()
-                self._channel.confirm_delivery()
-            self._channel.basic_publish(self._exchange, key, body, properties)
-        except NackError:
-            return False
-        except AMQPError:
-            self.close()
-            return False
-        return True
-
-    def close(self) -> None:
-        if self._connection is not None:
-            _close(self._connection)
-            self._connection = None
-
-
-def _collect(url: str, queue: str, take: Callable[[Ending], object], over: threading.Event) -> None:
-    """Hand over all that comes by a queue, across outages and the queue's deletion, until it is over."""
-    while not over.is_set():
-        with suppress(AMQPError), _closed_afterwards(_connect(url)) as connection:
-            channel = connection.channel()
-            for method, properties, body in channel.consume(queue, inactivity_timeout=GLANCE_S):
-                if over.is_set():
-                    return
-                if method is not None:
-                    take(_ending(method, properties, body))
-                    channel.basic_ack(method.delivery_tag)
-        over.wait(PAUSE_S)
-
-
-def _ending(method: Any, properties: pika.BasicProperties, body: bytes) -> Ending:
-    # A request of ours has an id alone; what is made of it carries that id as its correlation id.
-    request_id = str(properties.correlation_id or properties.message_id)
-    return Ending(request_id, properties.message_id, method.routing_key, properties.headers or {}, body)
-
-
-def _connect(url: str) -> Any:
-    parameters = pika.URLParameters(url)
-    parameters.heartbeat = 0  # a publisher that has nothing to say is not to be cut off
-    parameters.blocked_connection_timeout = BLOCKED_LIMIT_S
-    return pika.BlockingConnection(parameters)
-
-
-@contextmanager
-def _closed_afterwards(connection: Any) -> Iterator[Any]:
-    try:
-        yield connection
-    finally:
-        _close(connection)
-
-
-def _close(connection: Any) -> None:
-    with suppress(AMQPError):
-        connection.close()
-
-
-def _declare(url: str, topology: Topology) -> None:
-    with _closed_afterwards(_connect(url)) as connection:
-        channel = connection.channel()
-        for exchange in topology.exchanges:
-            channel.exchange_declare(exchange.name, exchange.kind, durable=True, arguments=exchange.arguments())
-        for queue in topology.queues:
-            channel.queue_declare(queue.name, durable=True, arguments=queue.arguments())
-        for binding in topology.bindings:
-            channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
-
-
 @asynccontextmanager
 async def ledger(
     node: PrivateNode, prefix: str, plugin: str, *, delivery_limit: int = DEFAULT_DELIVERY_LIMIT
@@ -298,10 +171,10 @@ async def ledger(
         queues=(Queue(f"{prefix}.ledger"),), bindings=(Binding(f"{prefix}.ledger", names.results, "#"),)
     )
     topology = base_topology(names) + mailbox_topology(names, plugin, delivery_limit=delivery_limit) + listening
-    await asyncio.to_thread(_declare, node.url, topology)
+    await asyncio.to_thread(declare, node.url, topology)
     book, over = Ledger(node, names, plugin), threading.Event()
     collecting = [
-        asyncio.create_task(asyncio.to_thread(_collect, node.url, queue, book.taking(endings), over))
+        asyncio.create_task(asyncio.to_thread(collect, node.url, queue, book.taking(endings), over))
         for queue, endings in ((f"{prefix}.ledger", book.results), (names.dead, book.dead))
     ]
     try:

@@ -44,7 +44,7 @@ def publish(url: str, exchange: str, routing_key: Any, **properties: Any) -> Non
 
 
 @asynccontextmanager
-async def serving(url: str, prefix: str, plugins: Path) -> AsyncIterator[tuple[Client, Inbox]]:
+async def serving(url: str, prefix: str, plugins: Path, *, warm_up: bool = True) -> AsyncIterator[tuple[Client, Inbox]]:
     """A worker on a connection of its own, a client, and what is dead-lettered."""
     settings = WorkerSettings(plugins, url, prefix=prefix, grace_s=LIMIT_S)
     transport, looking = await connect(url), await connect(url)
@@ -52,11 +52,21 @@ async def serving(url: str, prefix: str, plugins: Path) -> AsyncIterator[tuple[C
         async with PluginManager(plugins) as manager, Client(url, prefix=prefix, timeout_s=LIMIT_S) as client:
             worker = Worker(transport, manager, settings)
             await worker.start()
+            if warm_up:
+                await client.call("plain", "do")
+                await until_steady(worker)
             yield client, await Inbox.of(looking, Names(prefix).dead)
             await worker.drain()
     finally:
         await transport.close()
         await looking.close()
+
+
+async def until_steady(worker: Worker) -> None:
+    """Return once its mailboxes take several at a time. As one begins to, RabbitMQ may take a delivery back."""
+    async with asyncio.timeout(LIMIT_S):
+        while any(mailbox._adapting for mailbox in worker._mailboxes):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
 
 
 async def until_dead(dead: Inbox) -> Message:
@@ -131,7 +141,7 @@ async def test_headers_that_are_odd_but_readable_go_along_into_the_dead_letter(
 ) -> None:
     write_plugin(tmp_path, "broken", wat("unreachable"))
     headers = {"array": [1, {"x": None}], "large": "x" * 60_000, "bytes": b"\xff"}
-    async with serving(broker.url, prefix, tmp_path) as (_, dead):
+    async with serving(broker.url, prefix, tmp_path, warm_up=False) as (_, dead):
         await asyncio.to_thread(publish, broker.url, f"{prefix}.requests", "broken.do", headers=headers)
         letter = await until_dead(dead)
     assert letter.headers[Header.OUTCOME] == "trap"

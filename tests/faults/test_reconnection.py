@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.broker import Broker, free_ports
+from tests.faults.proxy import TASK_NAME, Proxy, Way
 from warren.bus.amqp import AmqpTransport
 from warren.bus.errors import BrokerUnreachable, DeliveryLost, PublishRefused, PublishTimeout, Unroutable
 from warren.bus.messages import DIRECT_REPLY_TO, Message
@@ -23,80 +23,6 @@ pytestmark = pytest.mark.broker
 LIMIT_S = 15.0
 
 T = TypeVar("T")
-
-
-class Cable:
-    """The wire between a transport and its broker, which can be cut, and can hold back what the broker says."""
-
-    def __init__(self, url: str) -> None:
-        self._broker = urlsplit(url)
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        self._said = asyncio.Event()
-        self._open: set[asyncio.StreamWriter] = set()
-        self._carrying: set[asyncio.Task[None]] = set()
-        self.url = ""
-
-    @asynccontextmanager
-    async def laid(self) -> AsyncIterator[Cable]:
-        async with await asyncio.start_server(self._accept, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            self.url = self._broker._replace(netloc=f"guest:guest@127.0.0.1:{port}").geturl()
-            try:
-                yield self
-            finally:
-                server.close()
-                self.cut()
-                await asyncio.gather(*self._carrying)
-
-    def hold_answers(self) -> None:
-        self._flowing.clear()
-        self._said.clear()
-
-    async def answer_held(self) -> None:
-        """Return once the broker has said something that is held back."""
-        await within(self._said.wait())
-
-    def cut(self) -> None:
-        """End all connections; new ones are let through again."""
-        self._flowing.set()
-        for writer in self._open:
-            writer.transport.abort()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        carrying = asyncio.create_task(self._connect(reader, writer), name="a cable")
-        self._carrying.add(carrying)
-        carrying.add_done_callback(self._carrying.discard)
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            broker_reader, broker_writer = await asyncio.open_connection(self._broker.hostname, self._broker.port)
-        except OSError:  # the broker is away
-            writer.transport.abort()
-            return
-        ends = {writer, broker_writer}
-        self._open |= ends
-        await asyncio.gather(self._carry(reader, broker_writer), self._answer(broker_reader, writer))
-        self._open -= ends
-        for end in ends:
-            with suppress(OSError):
-                await end.wait_closed()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 16):
-                self._said.set()
-                await self._flowing.wait()
-                writer.write(data)
-                await writer.drain()
-        writer.close()
 
 
 class Inbox:
@@ -124,18 +50,12 @@ async def within(awaitable: Awaitable[T]) -> T:
 
 
 @pytest.fixture
-async def cable(broker: Broker) -> AsyncIterator[Cable]:
-    async with Cable(broker.url).laid() as cable:
-        yield cable
-
-
-@pytest.fixture
-async def transport(cable: Cable) -> AsyncIterator[AmqpTransport]:
-    transport = await AmqpTransport.connect(cable.url)
+async def transport(proxy: Proxy, amqp_path: str) -> AsyncIterator[AmqpTransport]:
+    transport = await AmqpTransport.connect(proxy.url)
     yield transport
     await within(transport.close())
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not [task for task in others if task.get_name() != "a cable"], "closing left tasks behind"
+    assert not [task for task in others if task.get_name() != TASK_NAME], "closing left tasks behind"
 
 
 @pytest.fixture
@@ -146,21 +66,21 @@ async def queue(transport: AmqpTransport, prefix: str) -> str:
 
 
 async def test_a_publish_in_flight_when_the_connection_dies_is_confirmed_later(
-    transport: AmqpTransport, cable: Cable, queue: str
+    transport: AmqpTransport, proxy: Proxy, queue: str
 ) -> None:
     inbox = Inbox()
     await transport.consume(queue, inbox.put, prefetch=10)
-    cable.hold_answers()
+    proxy.hold(Way.TO_CLIENT)
     async with asyncio.TaskGroup() as publishing:
         publishing.create_task(transport.publish(Message(b"kept", queue, "key", message_id="one"), mandatory=True))
-        await cable.answer_held()
-        cable.cut()
+        await within(proxy.held(Way.TO_CLIENT))
+        proxy.cut()
     first, second = await inbox.next_settled(), await inbox.next_settled()
     assert (first.body, first.message_id) == (second.body, second.message_id) == (b"kept", "one")
 
 
 async def test_many_publishes_in_flight_survive_cut_after_cut(
-    transport: AmqpTransport, cable: Cable, queue: str
+    transport: AmqpTransport, proxy: Proxy, queue: str
 ) -> None:
     inbox = Inbox()
     await transport.consume(queue, inbox.put, prefetch=10)
@@ -171,20 +91,20 @@ async def test_many_publishes_in_flight_survive_cut_after_cut(
             publishing.create_task(transport.publish(Message(b"", "", queue, message_id=each)))
         for _ in range(3):
             arrived.add((await inbox.next_settled()).message_id)
-            cable.cut()
+            proxy.cut()
     while arrived != wanted:
         arrived.add((await inbox.next_settled()).message_id)
 
 
 async def test_a_consumer_goes_on_after_the_connection_died_and_old_deliveries_are_lost(
-    transport: AmqpTransport, cable: Cable, queue: str
+    transport: AmqpTransport, proxy: Proxy, queue: str
 ) -> None:
     inbox = Inbox()
     await transport.consume(queue, inbox.put, prefetch=10)
     await transport.publish(Message(b"interrupted", "", queue))
     interrupted = await inbox.next()
     assert not interrupted.redelivered
-    cable.cut()
+    proxy.cut()
     again = await inbox.next()
     assert (again.message.body, again.redelivered) == (b"interrupted", True)
     for settle in (interrupted.ack, interrupted.reject, interrupted.requeue):
@@ -263,7 +183,7 @@ async def until_routable(transport: AmqpTransport, message: Message) -> None:
 
 
 async def test_replies_arrive_again_after_the_connection_died(
-    transport: AmqpTransport, cable: Cable, queue: str
+    transport: AmqpTransport, proxy: Proxy, queue: str
 ) -> None:
     inbox, replies = Inbox(), Inbox()
     await transport.consume(queue, inbox.put, prefetch=10)
@@ -277,7 +197,7 @@ async def test_replies_arrive_again_after_the_connection_died(
         assert reply.message.body == round_trip
         with pytest.raises(DeliveryLost):
             await reply.ack()
-        cable.cut()
+        proxy.cut()
 
 
 async def test_a_publish_that_the_broker_answers_by_closing_the_channel_does_not_harm_its_neighbours(
@@ -332,10 +252,19 @@ async def test_a_transport_closes_in_time_while_the_broker_reads_nothing(broker:
 
 
 async def test_a_transport_closes_while_the_broker_is_away(broker: Broker) -> None:
-    async with Cable(broker.url).laid() as cable:
-        transport = await AmqpTransport.connect(cable.url)
+    async with Proxy(broker.url).listening() as proxy:
+        transport = await AmqpTransport.connect(proxy.url)
     await within(transport.close())
     await within(transport.close())
+
+
+async def test_the_heartbeat_that_a_url_names_comes_before_the_default(broker: Broker) -> None:
+    transport = await AmqpTransport.connect(f"{broker.url}?heartbeat=7")
+    try:
+        heartbeats = (await broker.ctl("list_connections", "--no-table-headers", "timeout")).split()
+        assert heartbeats.count("7") == 2
+    finally:
+        await within(transport.close())
 
 
 def faulty(url: str, fault: str) -> tuple[str, str]:

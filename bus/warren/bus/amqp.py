@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, TypeVar
 from weakref import WeakSet
 
@@ -27,6 +28,10 @@ from .errors import BrokerUnreachable, TransportClosed
 from .messages import DIRECT_REPLY_TO, Message
 from .ports import Consumer, Delivery
 from .topology import Topology
+
+#: A client gives a silent connection up after thrice a second more than this and RabbitMQ after twice this, so that a
+#: black hole is noticed within half a minute. Measured: 0.2 ms of CPU a second for both connections of a transport.
+HEARTBEAT_S: Final = 8
 
 #: For a publish that names no time limit of its own.
 PUBLISH_LIMIT_S: Final = 30.0
@@ -55,16 +60,19 @@ class AmqpTransport:
 
     @classmethod
     async def connect(
-        cls, url: str, *, timeout_s: float = 10.0, name: str = "warren", heartbeat_s: int = 30
+        cls, url: str, *, timeout_s: float = 10.0, name: str = "warren", heartbeat_s: int = HEARTBEAT_S
     ) -> AmqpTransport:
-        """Connect; `name` is what the broker's management shows. Raises `BrokerUnreachable`."""
+        """Connect, and connect again after each outage; an attempt may take `timeout_s`. Raises `BrokerUnreachable`.
+
+        `name` is what the broker's management shows; `heartbeat_s` yields to the URL's own `?heartbeat=`.
+        """
+        connect = partial(Link.connect, url, Outages(url), heartbeat_s=heartbeat_s, timeout_s=timeout_s)
         async with AsyncExitStack() as opened:
             try:
                 async with asyncio.timeout(timeout_s):
-                    outages = Outages(url)
-                    publishing = await Link.connect(url, outages, name=f"{name}.publish", heartbeat_s=heartbeat_s)
+                    publishing = await connect(name=f"{name}.publish")
                     opened.push_async_callback(publishing.close)
-                    consuming = await Link.connect(url, outages, name=f"{name}.consume", heartbeat_s=heartbeat_s)
+                    consuming = await connect(name=f"{name}.consume")
                     opened.push_async_callback(consuming.close)
                     self = cls(url, publishing, consuming)
                     await self._publisher.open()

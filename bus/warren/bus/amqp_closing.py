@@ -1,15 +1,20 @@
-"""The one word for the many ways in which aiormq says that a channel or its connection is gone."""
+"""The ends of channels and connections: how aiormq says that they are gone, and how long a farewell may take."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed
 
 from .errors import BusError
+
+#: For the broker's answer when a consumer or a channel takes its leave. The broker may be gone without our knowing:
+#: the heartbeat would tell, but late.
+FAREWELL_LIMIT_S: Final = 3.0
 
 
 class ConnectionLost(Exception):
@@ -42,3 +47,10 @@ def lost_when_closed(resource: AbstractChannel | AbstractConnection) -> Iterator
         if resource.is_closed or isinstance(error, (ConnectionError, RuntimeError)):
             raise ConnectionLost from error
         raise
+
+
+async def unless_silent(farewell: Awaitable[object]) -> None:
+    """Wait until the broker has answered a farewell, though not for long: nothing depends on its answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FAREWELL_LIMIT_S):
+            await farewell

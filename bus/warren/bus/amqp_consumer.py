@@ -19,7 +19,7 @@ from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from .amqp_channel import MessageChannel, Settlement
-from .amqp_closing import ConnectionLost, lost_when_closed
+from .amqp_closing import ConnectionLost, lost_when_closed, unless_silent
 from .amqp_link import Link
 from .amqp_topology import DeclaredTopology, declare_again
 from .errors import BusError, DeliveryLost, QueueNotFound
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 #: Pauses between attempts to subscribe again; the last one from then on.
 RESUBSCRIBE_PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-
-#: For the broker's answer to a cancellation. It may be gone without our knowing; then the heartbeat will tell.
-CANCEL_LIMIT_S: Final = 3.0
 
 #: Between the last settlement and the end of its channel. RabbitMQ hands a quorum queue's settlements on a few at a
 #: time, and those that still wait are dropped with the channel: what was done would be done again.
@@ -99,7 +96,7 @@ class Subscription:
         except ChannelClosed as refusal:
             raise BusError(f"the broker refused to let {queue!r} be consumed: {refusal}") from refusal
         except BaseException:
-            await raw.close()
+            await unless_silent(raw.close())
             raise
         return self
 
@@ -135,8 +132,8 @@ class Subscription:
     async def leave(self) -> None:
         """Take nothing more; the channel stays for as long as something that came by it is unsettled."""
         raw = self._channel.raw
-        with suppress(ConnectionLost, ChannelClosed, TimeoutError), lost_when_closed(raw):
-            await raw.basic_cancel(self._tag, timeout=CANCEL_LIMIT_S)
+        with suppress(ConnectionLost, ChannelClosed), lost_when_closed(raw):
+            await unless_silent(raw.basic_cancel(self._tag))
         self._leaving = True  # not before: until the broker's answer deliveries arrive
         if self._unsettled == 0:
             await self._close_settled()
@@ -149,7 +146,7 @@ class Subscription:
         """Close the channel, once: aiormq would tell the broker twice, who would end the connection for it."""
         if not self._closing:
             self._closing = True
-            await self._channel.close()
+            await unless_silent(self._channel.close())
 
 
 class AmqpConsumer:

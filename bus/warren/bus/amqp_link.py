@@ -19,12 +19,12 @@ from typing import Any, Final
 
 from aio_pika import RobustConnection
 from aio_pika.abc import AbstractConnection as AnyConnection
-from aio_pika.connection import make_url
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import InvalidFrameError, ProbableAuthenticationError
+from yarl import URL
 
 from .amqp_channel import MessageChannel
-from .amqp_closing import ConnectionLost, lost_when_closed
+from .amqp_closing import ConnectionLost, lost_when_closed, unless_silent
 from .amqp_fast import FastChannel, why_not
 from .amqp_plain import PlainChannel
 from .amqp_readable import readable
@@ -85,17 +85,22 @@ class Link:
         self._outages.back(self)
 
     @classmethod
-    async def connect(cls, url: str, outages: Outages, *, name: str, heartbeat_s: int) -> Link:
-        """Raises whatever aio-pika does when the broker cannot be reached; see `unreachable`."""
+    async def connect(cls, url: str, outages: Outages, *, name: str, heartbeat_s: int, timeout_s: float) -> Link:
+        """Each attempt to connect, the first and those after an outage, is given up after `timeout_s`.
+
+        What the URL's own query says comes first. Raises whatever aio-pika does when the broker cannot be reached; see
+        `unreachable`.
+        """
         interval_s = random.uniform(*RECONNECT_INTERVAL_S)  # noqa: S311 - not a secret
+        address = URL(url)
+        defaults = {"heartbeat": heartbeat_s, "reconnect_interval": interval_s}
         robust = RobustConnection(
-            make_url(url, heartbeat=heartbeat_s, reconnect_interval=interval_s),
-            client_properties={"connection_name": name},
+            address.with_query({**defaults, **address.query}), client_properties={"connection_name": name}
         )
         fast = os.environ.get(PATH_VARIABLE) != "plain"
         wire = robust.kwargs["transport_factory"] = Wire(None if fast else readable)
         try:
-            await robust.connect()
+            await robust.connect(timeout=timeout_s)
         except BaseException:
             await robust.close()
             raise
@@ -142,7 +147,7 @@ class Link:
             with lost_when_closed(channel):
                 yield channel
         finally:
-            await channel.close()
+            await unless_silent(channel.close())
 
     async def close(self) -> None:
         """Disconnect; what is unsettled on the link's channels goes back to its queues. Idempotent."""

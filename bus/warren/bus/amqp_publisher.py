@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -20,10 +21,18 @@ from typing import Final
 from aiormq.exceptions import ChannelClosed
 
 from .amqp_channel import MessageChannel, Verdict
-from .amqp_closing import ConnectionLost, lost_when_closed
+from .amqp_closing import ConnectionLost, lost_when_closed, unless_silent
 from .amqp_link import Link
 from .amqp_topology import DeclaredTopology, declare_again
-from .errors import BusError, DeliveryLost, PublishError, PublishRefused, PublishTimeout, Unroutable
+from .errors import (
+    BusError,
+    DeliveryLost,
+    MessageTooLarge,
+    PublishError,
+    PublishRefused,
+    PublishTimeout,
+    Unroutable,
+)
 from .messages import DIRECT_REPLY_TO, Message, is_reply_address, new_message_id
 from .ports import Delivery
 
@@ -31,6 +40,12 @@ log = logging.getLogger(__name__)
 
 #: Between attempts to open a channel that the broker refuses or that goes at once.
 REOPEN_PAUSE_S: Final = 0.2
+
+#: What RabbitMQ calls the exchange that has no name.
+DEFAULT_EXCHANGE: Final = "amq.default"
+
+#: RabbitMQ's words for a body above its `max_message_size`.
+_TOO_LARGE: Final = re.compile(r"message size (?P<size>\d+) \D*(?P<limit>\d+)")
 
 
 class Publisher:
@@ -99,11 +114,14 @@ class Publisher:
             self._on_reply = on_reply
 
     async def cancel_replies(self) -> None:
+        self._on_reply = None
+        await unless_silent(self._unsubscribe())
+
+    async def _unsubscribe(self) -> None:
         async with self._reopening:
-            self._on_reply = None
             if self._channel is not None:
                 raw = self._channel.raw
-                with suppress(ConnectionLost), lost_when_closed(raw):
+                with suppress(ConnectionLost, ChannelClosed), lost_when_closed(raw):
                     await raw.basic_cancel(self._reply_tag)
 
     async def _subscribe(self, channel: MessageChannel) -> None:
@@ -152,8 +170,8 @@ class Publisher:
         """The channel went under a message. Raises `PublishRefused` where the broker closed it because of that one."""
         self._forget(channel)
         reason = _why_closed(channel)
-        if reason is not None and _is_culprit(message, str(reason)):
-            raise PublishRefused(message.exchange, message.routing_key) from reason
+        if reason is not None and (refusal := _refusal(message, str(reason))) is not None:
+            raise refusal from reason
 
     def _forget(self, channel: MessageChannel) -> None:
         """Publish nothing more on it. Whoever notices first says so."""
@@ -216,7 +234,14 @@ def _why_closed(channel: MessageChannel) -> BaseException | None:
     return reason if isinstance(reason, ChannelClosed) and reason.args[0] is not None else None
 
 
-def _is_culprit(message: Message, reason: str) -> bool:
-    """Whether the broker closed the channel for this message: it names the exchange, or the size that is too large."""
-    exchange = message.exchange or "amq.default"
-    return f"exchange '{exchange}'" in reason or f"message size {len(message.body)} " in reason
+def _refusal(message: Message, reason: str) -> PublishRefused | None:
+    """What the broker's words mean for a message: they name its exchange, or the size that is too large.
+
+    None where the broker closed the channel for another one.
+    """
+    too_large = _TOO_LARGE.search(reason)
+    if too_large is not None and int(too_large["size"]) == len(message.body):
+        return MessageTooLarge(message.exchange, message.routing_key, len(message.body), int(too_large["limit"]))
+    if f"exchange '{message.exchange or DEFAULT_EXCHANGE}'" in reason:
+        return PublishRefused(message.exchange, message.routing_key)
+    return None

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from .connect import connect
 from .envelopes import PluginMessage, event_message, read_event, request_message
-from .errors import CallTimeout, TransportClosed, UnknownPlugin, Unroutable
+from .errors import CallTimeout, PublishTimeout, TransportClosed, UnknownPlugin, Unroutable
 from .listening import Listener
 from .messages import DIRECT_REPLY_TO, Message, new_message_id
 from .ports import Delivery, Transport
@@ -136,7 +136,7 @@ class Client:
             async with asyncio.timeout(limit_s):
                 span = await send(make, partial(transport.publish, timeout_s=limit_s), trace)
                 reply = await replied
-        except TimeoutError:
+        except (TimeoutError, PublishTimeout):  # whichever ends first: both limits are the call's
             raise CallTimeout(plugin, action, limit_s) from None
         finally:
             del self._waiting[message_id]

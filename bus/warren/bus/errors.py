@@ -84,6 +84,21 @@ class PublishRefused(PublishError):
         return f"the broker refused a message for {self.destination}; its queue may be full"
 
 
+class MessageTooLarge(PublishRefused):
+    """The broker takes no message of that size, neither now nor later."""
+
+    def __init__(self, exchange: str, routing_key: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(exchange, routing_key)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"a message for {self.destination} has {self.size_bytes:,} bytes; "
+            f"the broker takes at most {self.limit_bytes:,} (its max_message_size)"
+        )
+
+
 class PublishTimeout(PublishError):
     """No confirmation came in time; the message may or may not be there."""
 

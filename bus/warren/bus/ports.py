@@ -64,8 +64,9 @@ class Transport(Protocol):
         """Publish and return once the broker has confirmed that the message is safe in every queue it was routed to.
 
         Raises `Unroutable` when `mandatory` and no queue took it, `PublishRefused` when the broker refused it (a
-        full queue), `PublishTimeout` when no word came in time (it may or may not be there: publish again with the
-        same `message_id`), `TransportClosed`. Concurrent publishes are pipelined: none waits for another's confirm.
+        full queue; its subclass `MessageTooLarge`, for a size that the broker will not take later either),
+        `PublishTimeout` when no word came in time (it may or may not be there: publish again with the same
+        `message_id`), `TransportClosed`. Concurrent publishes are pipelined: none waits for another's confirm.
 
         `mandatory` means nothing for a direct reply (see `is_reply_address`): a caller who is gone is not noticed.
         """
@@ -89,5 +90,8 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Cancel consumers, let publishes in flight finish or time out, and disconnect. Idempotent."""
+        """Cancel consumers, let publishes in flight finish or time out, and disconnect. Idempotent.
+
+        Besides those publishes it takes seconds, whether the broker answers or not.
+        """
         ...

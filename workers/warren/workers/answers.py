@@ -6,6 +6,7 @@ The path of a message ends here: when `answer` returns, all of it is safe with t
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Final
 
 from warren.bus import (
     Message,
+    MessageTooLarge,
     Names,
     OutcomeKind,
     Request,
@@ -36,6 +38,8 @@ from warren.plugins import GuestMessage, Outcome, Plugin
 from .metrics import WorkerMetrics
 from .outcomes import dispose
 from .spans import RunSpans
+
+_log = logging.getLogger(__name__)
 
 #: A retry queue is declared again this long after it was last; it goes ten minutes after it was (`retry_topology`).
 DECLARE_AGAIN_S: Final = 300.0
@@ -78,8 +82,26 @@ class Answers:
         self._export_spans = export_spans
         self._retry_queues: dict[str, float] = {}
 
-    async def answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
-        """All that the table of outcomes asks for. Raises `BusError` when the broker does not take it."""
+    async def answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Outcome:
+        """All that the table of outcomes asks for; the outcome that was told. Raises `BusError`.
+
+        An answer that the broker takes no message for would be refused for ever: its request ends as one whose output
+        was too large.
+        """
+        try:
+            await self._answer(plugin_name, message, run, spans)
+        except MessageTooLarge as error:
+            if not run.outcome.response:
+                raise
+            self._metrics.publish_failed(error)
+            spans.spans = [span for span in spans.spans if span.context != spans.context]  # the delivery's goes on
+            reason = f"the answer is too large: {error}"
+            told = replace(run.outcome, kind="output_too_large", error=reason, response=b"", messages=())
+            await self._answer(plugin_name, message, replace(run, outcome=told), spans)
+            return told
+        return run.outcome
+
+    async def _answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
         kind = OutcomeKind(run.outcome.kind)
         if kind is not OutcomeKind.OK:
             retry = run.plugin.manifest.retry if run.plugin else _NO_RETRY
@@ -135,6 +157,10 @@ class Answers:
             self._metrics.publish_failed(unroutable)
             error = f"no plugin {sent.to!r} has a mailbox"
             await self._bury(message, Run(Outcome("rejected", error=error)), plugin_name, context)
+        except MessageTooLarge as too_large:  # for the queue of dead letters as well
+            self._metrics.publish_failed(too_large)
+            error = str(too_large)
+            _log.warning("a message of %s was dropped: %s", plugin_name, error)
         spans.add_sent(message, context, spans.run_context, start_ns, error)
 
     async def _publish_result(

@@ -7,7 +7,8 @@ A request that kills its process takes all down that are unsettled beside it, an
 them. Were they taken together again, a culprit would be dead-lettered with all its neighbours. So a mailbox takes
 several at once only while nothing is suspect, which means: came to nothing before.
 
-    careful   one at a time: from the start, and after suspects. The first that is not suspect makes it wide.
+    careful   one at a time: from the start, and after suspects. The first that is not suspect makes it wide; and so
+              does one that waits to go back, which would be the only one again and again.
     wide      `prefetch` at a time. The first suspect makes it careful: nothing more is taken, what runs may end, then
               the suspects that are here are served one after the other.
 
@@ -20,7 +21,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+import math
+import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -36,6 +39,9 @@ GIVE_BACK_PAUSES_S: Final = (0.2, 2.0)
 
 #: How long suspects wait for what runs beside them. Longer runs are not waited for: nothing is taken meanwhile.
 SUSPECTS_WAIT_S: Final = 1.0
+
+#: Between two lines of the log about deliveries that go back for the same kind of reason.
+TELL_AGAIN_S: Final = 60.0
 
 #: Between attempts to consume again.
 CONSUME_PAUSE_S: Final = 1.0
@@ -63,8 +69,10 @@ class Mailbox:
         self._draining = asyncio.Event()
         self._consumer: Consumer | None = None
         self._suspects: deque[Delivery] = deque()
+        self._is_careful = True
         self._may_widen = False
         self._adapting: asyncio.Task[None] | None = None
+        self._failures = Failures(queue)
 
     async def start(self) -> None:
         """Raises `BusError`."""
@@ -94,6 +102,10 @@ class Mailbox:
     def _take_one(self, delivery: Delivery) -> None:
         self._begin(delivery)
         if not _is_suspect(delivery):
+            self._take_more()
+
+    def _take_more(self) -> None:
+        if self._is_careful:
             self._may_widen = True
             self._adapt()
 
@@ -109,6 +121,7 @@ class Mailbox:
             self._adapting = None
 
     async def _narrow(self) -> None:
+        self._is_careful = True
         if self._consumer is not None:
             await self._consumer.cancel()
         if self._tasks:
@@ -119,7 +132,7 @@ class Mailbox:
 
     async def _widen(self) -> None:
         await self._consume(self._take, self._prefetch)
-        self._may_widen = False
+        self._is_careful = self._may_widen = False
 
     async def _consume(self, take: Callable[[Delivery], None], prefetch: int) -> None:
         """Consume in another way than before."""
@@ -160,14 +173,12 @@ class Mailbox:
         except asyncio.CancelledError:
             await self._give_back(delivery)
             raise
-        except BusError as error:
-            _log.warning("a delivery goes back: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
+            self._failures.tell(error)
             if isinstance(error, PublishError):
                 self._metrics.publish_failed(error)
             self._go(self._give_back_later(delivery))
-        except Exception:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
-            _log.exception("a delivery goes back: the worker failed")
-            self._go(self._give_back_later(delivery))
+            self._take_more()
 
     async def _give_back_later(self, delivery: Delivery) -> None:
         try:
@@ -183,7 +194,29 @@ class Mailbox:
         try:
             await delivery.requeue()
         except BusError as error:
-            _log.info("a delivery could not be given back: %s", error)
+            _log.debug("a delivery could not be given back: %s", error)
+
+
+class Failures:
+    """Tells why deliveries go back: at once, and then once a minute, however many a broker that is away sends back."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._told_at: dict[type[Exception], float] = {}
+        self._untold = Counter[type[Exception]]()
+
+    def tell(self, error: Exception) -> None:
+        kind, now = type(error), time.monotonic()
+        if now - self._told_at.get(kind, -math.inf) < TELL_AGAIN_S:
+            self._untold[kind] += 1
+            return
+        self._told_at[kind] = now
+        untold = self._untold.pop(kind, 0)
+        more = f" (and {untold} before it)" if untold else ""
+        if isinstance(error, BusError):
+            _log.warning("a delivery goes back to %s: %s%s", self._queue, error, more)
+        else:
+            _log.error("a delivery goes back to %s: the worker failed%s", self._queue, more, exc_info=error)
 
 
 def _is_suspect(delivery: Delivery) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from warren.bus import PublishError, PublishRefused, PublishTimeout, Unroutable
+from warren.bus import MessageTooLarge, PublishError, PublishRefused, PublishTimeout, Unroutable
 from warren.plugins import Outcome
 
 #: Upper bounds of buckets, as Prometheus has them: what equals a bound is in its bucket. Runs take from some 30 µs to
@@ -76,6 +76,7 @@ FAMILIES: Final = (
 _REASONS: Final[dict[type[PublishError], str]] = {
     Unroutable: "unroutable",
     PublishRefused: "refused",
+    MessageTooLarge: "refused",
     PublishTimeout: "timeout",
 }
 _OTHER_REASON: Final = "other"

@@ -138,9 +138,9 @@ class Worker:
             return
         spans = RunSpans(message, self._names.mailbox(plugin_name))
         run = await self._run(plugin_name, message, spans)
-        await self._answers.answer(plugin_name, message, run, spans)
-        self.metrics.processed(plugin_name, run.outcome)
-        if self._served is not None and run.outcome.kind in ("ok", "failed"):
+        outcome = await self._answers.answer(plugin_name, message, run, spans)
+        self.metrics.processed(plugin_name, outcome)
+        if self._served is not None and outcome.kind in ("ok", "failed"):
             self._served.add(_twin_key(plugin_name, message))
 
     def _is_own_broadcast(self, plugin_name: str, message: Message) -> bool:
