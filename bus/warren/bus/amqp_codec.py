@@ -32,6 +32,7 @@ HEARTBEAT: Final = bytes((8, 0, 0, 0, 0, 0, 0, FRAME_END))
 
 #: Class and method, as the first four bytes of a method frame say them.
 OPEN_OK: Final = 20 << 16 | 11
+CLOSE: Final = 20 << 16 | 40
 PUBLISH: Final = 60 << 16 | 40
 RETURN: Final = 60 << 16 | 50
 DELIVER: Final = 60 << 16 | 60

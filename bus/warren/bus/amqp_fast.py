@@ -38,6 +38,7 @@ from .amqp_channel import Receiver, Settlement, Verdict
 from .amqp_closing import ConnectionLost
 from .amqp_codec import (
     ACK,
+    CLOSE,
     CONFIRM_OK,
     CONTENT_HEADER,
     DELIVER,
@@ -147,6 +148,8 @@ class FastChannel:
         elif method == RETURN:
             self._delivery = None
         else:
+            if method == CLOSE:  # aiormq answers soon; whatever is written after that ends the connection
+                self._over = True
             return False
         return True
 
