@@ -64,12 +64,12 @@ class Serving:
 
     async def have_a_suspect_beside(self, body: bytes) -> None:
         """Have one more taken, while `body` is under way, that came to nothing before."""
-        await self.publish(b"first", b"second", body)
+        await self.publish(b"first", body)
         await self.mailbox.start()
-        await self.until_under_way(b"first", b"second", body)
+        await self.until_under_way(b"first", body)
         await self.have_come_to_nothing(b"suspect")
-        self.let_go(b"first", b"second")
-        await until(lambda: self.mailbox._suspects)
+        self.let_go(b"first")
+        await until(lambda: self.mailbox._waiting)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -9,8 +9,8 @@ several at once only while nothing is suspect, which means: came to nothing befo
 
     careful   one at a time: from the start, and after suspects. The first that is not suspect makes it wide; and so
               does one that waits to go back, which would be the only one again and again.
-    wide      `prefetch` at a time. The first suspect makes it careful: nothing more is taken, what runs may end, then
-              the suspects that are here are served one after the other.
+    wide      `prefetch` at a time, by a second consumer. The first suspect makes it careful: that consumer leaves, what
+              runs may end, then what is here is served one after the other.
 
 A culprit then dies alone, again and again, until it exceeds the queue's delivery limit. Its neighbours have been with
 it at most once for each worker that was wide. Rejected: serving suspects one by one while others are taken too, since
@@ -67,45 +67,48 @@ class Mailbox:
         self._metrics = metrics
         self._tasks = tasks
         self._draining = asyncio.Event()
-        self._consumer: Consumer | None = None
-        self._suspects: deque[Delivery] = deque()
-        self._is_careful = True
+        self._first: Consumer | None = None
+        self._more: Consumer | None = None
+        self._waiting: deque[Delivery] = deque()
         self._may_widen = False
         self._adapting: asyncio.Task[None] | None = None
         self._failures = Failures(queue)
 
     async def start(self) -> None:
         """Raises `BusError`."""
-        self._consumer = await self._transport.consume(self._queue, self._take_one, prefetch=1)
+        self._first = await self._transport.consume(self._queue, self._take, prefetch=1)
 
     async def drain(self, limit_s: float) -> None:
         """Take nothing more; what has not begun goes back. What has is in `tasks`."""
         self._draining.set()
+        await self._cancel()
         if self._adapting is not None:
             await asyncio.wait([self._adapting], timeout=limit_s)
             if self._adapting is not None:  # the broker is away
                 self._adapting.cancel()
-        if self._consumer is not None:
-            await self._consumer.cancel()
-        while self._suspects:
-            await self._give_back(self._suspects.popleft())
+            await self._cancel()
+        while self._waiting:
+            await self._give_back(self._waiting.popleft())
+
+    async def _cancel(self) -> None:
+        for consumer in (self._first, self._more):
+            if consumer is not None:
+                await consumer.cancel()
 
     # How many at a time -------------------------------------------------------------------------------------------
 
     def _take(self, delivery: Delivery) -> None:
-        if _is_suspect(delivery):
-            self._suspects.append(delivery)
+        is_suspect = _is_suspect(delivery)
+        if self._waiting or (is_suspect and self._more is not None):
+            self._waiting.append(delivery)
             self._adapt()
-        else:
-            self._begin(delivery)
-
-    def _take_one(self, delivery: Delivery) -> None:
+            return
         self._begin(delivery)
-        if not _is_suspect(delivery):
+        if not is_suspect:
             self._take_more()
 
     def _take_more(self) -> None:
-        if self._is_careful:
+        if self._more is None and self._prefetch > 1:
             self._may_widen = True
             self._adapt()
 
@@ -115,40 +118,33 @@ class Mailbox:
 
     async def _change(self) -> None:
         try:
-            while not self._draining.is_set() and (self._suspects or self._may_widen):
-                await (self._narrow() if self._suspects else self._widen())
+            while not self._draining.is_set() and (self._waiting or self._may_widen):
+                await (self._narrow() if self._waiting else self._widen())
         finally:
             self._adapting = None
 
     async def _narrow(self) -> None:
-        self._is_careful = True
-        if self._consumer is not None:
-            await self._consumer.cancel()
+        if self._more is not None:
+            await self._more.cancel()
+            self._more = None
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=SUSPECTS_WAIT_S)
-        while self._suspects:
-            await asyncio.wait([self._begin(self._suspects.popleft())])
-        await self._consume(self._take_one, 1)
+        while self._waiting:
+            delivery = self._waiting[0]
+            try:
+                await asyncio.wait([self._begin(delivery)])
+            finally:
+                self._waiting.popleft()  # not before: what comes meanwhile is to wait, too
+            self._may_widen = not _is_suspect(delivery)
 
     async def _widen(self) -> None:
-        await self._consume(self._take, self._prefetch)
-        self._is_careful = self._may_widen = False
-
-    async def _consume(self, take: Callable[[Delivery], None], prefetch: int) -> None:
-        """Consume in another way than before."""
-        while not self._draining.is_set():
-            try:
-                before, self._consumer = (
-                    self._consumer,
-                    await self._transport.consume(self._queue, take, prefetch=prefetch),
-                )
-            except BusError as error:
-                _log.warning("%s is not consumed yet: %s", self._queue, error)
-                await asyncio.sleep(CONSUME_PAUSE_S)
-                continue
-            if before is not None:
-                await before.cancel()
-            return
+        try:
+            self._more = await self._transport.consume(self._queue, self._take, prefetch=self._prefetch - 1)
+        except BusError as error:
+            _log.warning("%s is consumed one by one: %s", self._queue, error)
+            await asyncio.sleep(CONSUME_PAUSE_S)
+        else:
+            self._may_widen = False
 
     # One delivery -------------------------------------------------------------------------------------------------
 
