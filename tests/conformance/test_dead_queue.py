@@ -208,6 +208,7 @@ async def test_when_the_connection_goes_in_the_middle_nothing_is_lost(
     with suppress(BusError):
         async with DeadQueue(doomed, names) as queue:
             await settle_each(queue.letters(), replay, in_flight=10)
+    await doomed.close()  # to its end: `settle_each` has cancelled whoever began it
     inbox = await Inbox.of(post.transport, names.mailbox("digest"), prefetch=5_000)
     async with DeadQueue(post.transport, names, quiet_s=1.0) as queue:
         left = {held.letter.id async for held in queue.letters()}
