@@ -100,11 +100,8 @@ async def test_a_reset_in_the_publish_of_a_request_ends_no_call_in_doubt(
 
 
 async def test_cut_after_cut_under_load_costs_no_result(
-    node: PrivateNode, prefix: str, plugins: Path, proxy: Proxy, request: pytest.FixtureRequest
+    node: PrivateNode, prefix: str, plugins: Path, proxy: Proxy
 ) -> None:
-    if request.getfixturevalue("amqp_path") == "plain":
-        # A known defect, not understood yet: aiormq's basic.consume and basic.cancel are left without an answer.
-        request.applymarker(pytest.mark.xfail(strict=False, reason="sometimes serves again too late on a busy machine"))
     async with ledger(node, prefix, DIGGER) as book, serving(proxy.url, prefix, plugins):
         async with book.publishing(per_s=200):
             for _ in range(4):

@@ -116,7 +116,13 @@ class Link:
         if transport is None:
             raise ConnectionLost
         with lost_when_closed(transport.connection):
-            return await transport.connection.channel(publisher_confirms=confirms, on_return_raises=True)
+            return await transport.connection.channel(
+                publisher_confirms=confirms,
+                on_return_raises=True,
+                # Bounded, a channel that is closing while deliveries arrive would keep its connection from reading.
+                # The prefetch count bounds what can be in it.
+                frame_buffer_size=0,
+            )
 
     async def open_message_channel(self, *, confirms: bool = False) -> MessageChannel:
         """A new channel for messages, by the fast path where it can be taken. Raises what `open_channel` does."""
