@@ -39,7 +39,7 @@ async def test_a_requeued_message_takes_its_old_place(post: Post) -> None:
     queue = await post.queue()
     await post.put(queue, b"1", b"2", b"3")
     inbox = await Inbox.of(post.transport, queue, prefetch=1)
-    await (await inbox.next()).requeue()
+    (await inbox.next()).requeue()
     assert await inbox.bodies(3) == [b"1", b"2", b"3"]
 
 
@@ -59,7 +59,7 @@ async def test_an_aborted_transport_gives_its_messages_back_and_can_do_nothing_m
     delivery = await (await Inbox.of(killed, queue, prefetch=1)).next()
     killed.abort()
     with pytest.raises(DeliveryLost):
-        await delivery.ack()
+        delivery.ack()
     with pytest.raises(TransportClosed):
         await killed.publish(Message(b"", routing_key=queue))
     inbox = await Inbox.of(post.transport, queue)
@@ -95,7 +95,7 @@ async def test_a_transient_queue_does_not_count_deliveries(post: Post) -> None:
     queue = await post.queue(transient=True)
     await post.put(queue, b"again")
     inbox = await Inbox.of(post.transport, queue)
-    await (await inbox.next()).requeue()
+    (await inbox.next()).requeue()
     second = await inbox.next()
     assert (second.redelivered, dict(second.message.headers)) == (True, {})
 

@@ -42,7 +42,7 @@ class Inbox:
         bodies = []
         for _ in range(number):
             delivery = await self.next()
-            await delivery.ack()
+            delivery.ack()
             bodies.append(delivery.message.body)
         return bodies
 

@@ -74,7 +74,7 @@ async def worker(post: Post, work: Callable[[Names, Request], list[Message]] = a
             delivery = await inbox.next()
             for message in work(names, read_request(delivery.message, "echo")):
                 await post.transport.publish(message)
-            await delivery.ack()
+            delivery.ack()
 
     task = asyncio.create_task(serve())
     try:

@@ -27,10 +27,10 @@ async def test_a_requeued_message_comes_again_and_is_counted(post: Post) -> None
     queue = await post.queue()
     await post.put(queue, b"again")
     inbox = await Inbox.of(post.transport, queue)
-    await (await inbox.next()).requeue()
+    (await inbox.next()).requeue()
     second = await inbox.next()
     assert (second.message.body, second.redelivered) == (b"again", True)
-    await second.ack()
+    second.ack()
 
 
 async def test_what_a_closed_connection_had_not_settled_comes_again_and_is_counted(
@@ -52,7 +52,7 @@ async def test_an_acknowledged_message_is_gone(post: Post, transports: Connect) 
     await post.put(queue, b"done", b"left")
     transport = await transports()
     inbox = await Inbox.of(transport, queue)
-    await (await inbox.next()).ack()
+    (await inbox.next()).ack()
     await inbox.next()
     await transport.close()
     assert await (await Inbox.of(post.transport, queue)).bodies(1) == [b"left"]
@@ -62,7 +62,7 @@ async def test_a_rejected_message_is_gone_where_there_is_no_dead_letter_exchange
     queue = await post.queue()
     await post.put(queue, b"refused", b"next")
     inbox = await Inbox.of(post.transport, queue, prefetch=1)
-    await (await inbox.next()).reject()
+    (await inbox.next()).reject()
     assert await inbox.bodies(1) == [b"next"]
 
 
@@ -73,12 +73,12 @@ async def test_no_more_than_the_prefetch_is_unsettled(post: Post) -> None:
     first, second = await inbox.next(), await inbox.next()
     await post.settle_down()
     assert inbox.handed_over == 2
-    await first.ack()
+    first.ack()
     third = await inbox.next()
     await post.settle_down()
     assert inbox.handed_over == 3
-    await second.ack()
-    await third.ack()
+    second.ack()
+    third.ack()
     assert await inbox.bodies(2) == [b"3", b"4"]
 
 
@@ -98,7 +98,7 @@ async def test_a_busy_consumer_does_not_hold_up_the_others(post: Post, transport
     free = await Inbox.of(await transports(), queue, prefetch=1)
     await post.put(queue, *(str(number).encode() for number in range(10)))
     assert await free.bodies(10) == [str(number).encode() for number in range(10)]
-    await held.ack()
+    held.ack()
 
 
 @pytest.mark.parametrize("second", ["ack", "reject", "requeue"])
@@ -122,7 +122,7 @@ async def test_a_settlement_after_closing_is_an_error(post: Post, transports: Co
     delivery = await (await Inbox.of(transport, queue)).next()
     await transport.close()
     with pytest.raises(DeliveryLost):
-        await delivery.ack()
+        delivery.ack()
     assert await (await Inbox.of(post.transport, queue)).bodies(1) == [b"taken back"]
 
 
@@ -136,7 +136,7 @@ async def test_a_cancelled_consumer_gets_nothing_more_and_keeps_what_it_has(post
     await post.put(queue, b"for another")
     other = await Inbox.of(post.transport, queue)
     assert await other.bodies(1) == [b"for another"]
-    await kept.ack()
+    kept.ack()
     assert (inbox.handed_over, other.handed_over) == (1, 1)
 
 

@@ -11,7 +11,7 @@ from warren.bus import Binding, Exchange, Message, Queue, Topology
 async def first_death(post: Post, dead: str) -> tuple[Message, dict[str, Any]]:
     """The next dead letter, and the latest entry of its `x-death`."""
     delivery = await (await Inbox.of(post.transport, dead)).next()
-    await delivery.ack()
+    delivery.ack()
     return delivery.message, dict(delivery.message.headers["x-death"][0])
 
 
@@ -20,7 +20,7 @@ async def test_a_rejected_message_is_dead_lettered_whole(post: Post) -> None:
     queue = await post.queue(dead=dead)
     sent = Message(b"bad", routing_key=queue, message_id="id", correlation_id="c", type="t", headers={"kept": "yes"})
     await post.transport.publish(sent)
-    await (await (await Inbox.of(post.transport, queue)).next()).reject()
+    (await (await Inbox.of(post.transport, queue)).next()).reject()
     letter, death = await first_death(post, dead)
     assert (letter.body, letter.message_id, letter.correlation_id, letter.type) == (b"bad", "id", "c", "t")
     assert (letter.exchange, letter.routing_key) == ("", dead)
@@ -39,7 +39,7 @@ async def test_a_dead_letter_keeps_its_key_unless_the_queue_has_one_for_it(post:
     )
     await post.transport.declare(topology)
     await post.put(post.name("queue"), b"bad")
-    await (await (await Inbox.of(post.transport, post.name("queue"))).next()).reject()
+    (await (await Inbox.of(post.transport, post.name("queue"))).next()).reject()
     letter, _ = await first_death(post, post.name("dead"))
     assert (letter.exchange, letter.routing_key) == (exchange.name, post.name("queue"))
 
@@ -82,7 +82,7 @@ async def test_a_message_that_is_consumed_in_time_does_not_expire(post: Post) ->
     held = await inbox.next()
     letter, _ = await first_death(post, dead)
     assert letter.body == b"waiting"
-    await held.ack()
+    held.ack()
 
 
 async def test_a_retry_queue_gives_messages_back_when_their_time_is_over(post: Post) -> None:
@@ -103,4 +103,4 @@ async def test_deaths_of_one_kind_in_one_queue_are_counted(post: Post) -> None:
         told = delivery.message.headers.get("x-death", ())
         deaths = {(death["queue"], death["reason"]): death["count"] for death in told}
         assert deaths == ({(queue, "rejected"): count, (retry, "expired"): count} if count else {})
-        await delivery.reject()
+        delivery.reject()

@@ -26,7 +26,7 @@ async def there_and_back(post: Post, queue: str, message: Message) -> Message:
     await post.transport.publish(message)
     inbox = await Inbox.of(post.transport, queue)
     delivery = await inbox.next()
-    await delivery.ack()
+    delivery.ack()
     await inbox.consumer.cancel()
     return replace(delivery.message, headers=dict(delivery.message.headers))
 

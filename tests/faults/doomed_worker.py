@@ -89,15 +89,15 @@ class DoomedDelivery:
     def redelivered(self) -> bool:
         return self._delivery.redelivered
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         self._doom.passes(Window.CONFIRMED)
-        await self._delivery.ack()
+        self._delivery.ack()
 
-    async def reject(self) -> None:
-        await self._delivery.reject()
+    def reject(self) -> None:
+        self._delivery.reject()
 
-    async def requeue(self) -> None:
-        await self._delivery.requeue()
+    def requeue(self) -> None:
+        self._delivery.requeue()
 
 
 class DoomedTransport(AmqpTransport):

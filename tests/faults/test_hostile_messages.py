@@ -71,7 +71,7 @@ async def until_steady(worker: Worker) -> None:
 
 async def until_dead(dead: Inbox) -> Message:
     delivery = await dead.next()
-    await delivery.ack()
+    delivery.ack()
     return delivery.message
 
 

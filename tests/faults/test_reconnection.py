@@ -40,7 +40,7 @@ class Inbox:
         while True:
             delivery = await self.next()
             with suppress(DeliveryLost):
-                await delivery.ack()
+                delivery.ack()
                 return delivery.message
 
 
@@ -109,10 +109,10 @@ async def test_a_consumer_goes_on_after_the_connection_died_and_old_deliveries_a
     assert (again.message.body, again.redelivered) == (b"interrupted", True)
     for settle in (interrupted.ack, interrupted.reject, interrupted.requeue):
         with pytest.raises(DeliveryLost):
-            await settle()
-    await again.ack()
+            settle()
+    again.ack()
     with pytest.raises(DeliveryLost):
-        await again.ack()
+        again.ack()
     await transport.publish(Message(b"next", "", queue))
     assert (await inbox.next_settled()).body == b"next"
 
@@ -127,7 +127,7 @@ async def test_a_consumer_goes_on_after_the_broker_closed_all_connections(
     await broker.ctl("close_all_connections", "a test")
     assert (await inbox.next_settled()).body == b"interrupted"
     with pytest.raises(DeliveryLost):
-        await interrupted.ack()
+        interrupted.ack()
 
 
 async def test_everything_works_again_after_the_broker_restarted(
@@ -169,7 +169,7 @@ async def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again
     await until_routable(transport, Message(b"new", queue, "any.key"))
     assert (await inbox.next_settled()).body == b"new"
     with pytest.raises(DeliveryLost):
-        await gone.ack()
+        gone.ack()
 
 
 async def until_routable(transport: AmqpTransport, message: Message) -> None:
@@ -196,7 +196,7 @@ async def test_replies_arrive_again_after_the_connection_died(
         reply = await replies.next()
         assert reply.message.body == round_trip
         with pytest.raises(DeliveryLost):
-            await reply.ack()
+            reply.ack()
         proxy.cut()
 
 

@@ -69,7 +69,7 @@ async def acks_before_closing(url: str, queue: str) -> int:
 
     async def serve(delivery: Delivery) -> None:
         await publishing.publish(Message(b"", "", DISCARDED))
-        await delivery.ack()
+        delivery.ack()
 
     def on_delivery(delivery: Delivery) -> None:
         serving.append(asyncio.create_task(serve(delivery)))

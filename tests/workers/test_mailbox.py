@@ -28,9 +28,11 @@ class Serving:
     def __post_init__(self) -> None:
         self.transport = MemoryTransport(self.broker)
         self.publisher = MemoryTransport(self.broker)
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Future[None]] = set()
         self.metrics = WorkerMetrics(in_flight=self.tasks.__len__)
-        self.mailbox = Mailbox(self.transport, QUEUE, self.serve, prefetch=2, metrics=self.metrics, tasks=self.tasks)
+        self.mailbox = Mailbox(
+            self.transport, QUEUE, self.serve, prefetch=2, metrics=self.metrics, under_way=self.tasks
+        )
 
     async def serve(self, delivery: Delivery) -> None:
         body = delivery.message.body

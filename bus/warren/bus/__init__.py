@@ -49,9 +49,10 @@ from .memory import MemoryBroker, MemoryTransport
 from .messages import DIRECT_REPLY_TO, Header, Message, OutcomeKind, new_message_id
 from .ports import Consumer, Delivery, Transport
 from .recent import RecentIds
+from .record import record
 from .results import Result, failure_body, read_result, result_message
 from .routing import check_pattern, check_topic, topic_matches
-from .sending import message_attributes, send_name
+from .sending import destination_attributes, message_attributes, send_name
 from .topology import (
     DEFAULT_DELIVERY_LIMIT,
     DEFAULT_PREFIX,
@@ -74,8 +75,11 @@ from .trace import (
     current_trace_context,
     decode_trace,
     encode_trace,
+    json_text,
     read_trace_context,
+    span_json,
     trace_headers,
+    trace_json,
 )
 
 __all__ = [
@@ -135,9 +139,11 @@ __all__ = [
     "current_trace_context",
     "dead_letter_message",
     "decode_trace",
+    "destination_attributes",
     "encode_trace",
     "event_message",
     "failure_body",
+    "json_text",
     "listener_topology",
     "mailbox_topology",
     "message_attributes",
@@ -147,6 +153,7 @@ __all__ = [
     "read_request",
     "read_result",
     "read_trace_context",
+    "record",
     "request_message",
     "result_message",
     "retry_message",
@@ -155,6 +162,8 @@ __all__ = [
     "safe_url",
     "send_name",
     "settle_each",
+    "span_json",
     "topic_matches",
     "trace_headers",
+    "trace_json",
 ]

@@ -88,9 +88,14 @@ class AmqpTransport:
         self._declared.remember(topology)
 
     async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
+        await self.post(message, mandatory=mandatory, timeout_s=timeout_s)
+
+    def post(
+        self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None
+    ) -> asyncio.Future[None]:
         self._check_open()
         limit_s = PUBLISH_LIMIT_S if timeout_s is None else timeout_s
-        await self._publisher.publish(message, mandatory=mandatory, timeout_s=limit_s)
+        return self._publisher.post(message, mandatory=mandatory, timeout_s=limit_s)
 
     async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> Consumer:
         self._check_open()
@@ -121,7 +126,9 @@ class AmqpTransport:
     async def close(self) -> None:
         self._closed = True
         async with self._closing:  # whoever else closes waits until it is done
-            await asyncio.gather(*(consumer.cancel() for consumer in self._consumers))
+            consumers = tuple(self._consumers)
+            await asyncio.gather(*(consumer.cancel() for consumer in consumers))
+            await asyncio.gather(*(consumer.left() for consumer in consumers))
             await self._publisher.close()
             await asyncio.gather(self._publishing.close(), self._consuming.close())
 

@@ -6,13 +6,15 @@ There are two, which tests hold to the same promises: `amqp_fast`, Warren's own 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from asyncio import Future
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol, TypeAlias
 
 from aiormq.abc import AbstractChannel
 
 from .messages import Message
+from .record import record
 
 
 class Verdict(Enum):
@@ -38,6 +40,22 @@ class Settlement(Enum):
     REQUEUE = auto()
 
 
+@record
+class Publishing:
+    """A message on its way. Until the event loop's clock is at `deadline`, a channel tells `conclude` how it ended.
+
+    `confirmed` is for whoever waits for it; `timeout_s` is what the deadline was made of.
+    """
+
+    message: Message
+    message_id: str
+    mandatory: bool
+    timeout_s: float
+    deadline: float
+    confirmed: Future[None]
+    conclude: Callable[[Publishing, Verdict, MessageChannel], None]
+
+
 #: Given each message, its delivery tag, and whether it was delivered before. Must not raise.
 Receiver: TypeAlias = Callable[[Message, int, bool], None]
 
@@ -50,8 +68,8 @@ class MessageChannel(Protocol):
         """aiormq's own channel, for all that is no message. Its `closing` is done once the channel is gone."""
         ...
 
-    def publish(self, message: Message, message_id: str, *, mandatory: bool, deadline: float) -> Awaitable[Verdict]:
-        """Publish and wait for the broker's word until the event loop's clock is at `deadline`.
+    def publish(self, publishing: Publishing) -> None:
+        """Publish, and conclude it once: in time, and not before this has returned.
 
         Raises ValueError for what cannot be said in AMQP.
         """
@@ -61,8 +79,8 @@ class MessageChannel(Protocol):
         """Have messages handed to `receive`; the consumer's tag. Raises what aiormq does."""
         ...
 
-    async def settle(self, tag: int, settlement: Settlement) -> None:
-        """Settle one delivery. Raises `ConnectionLost` when the channel is gone."""
+    def settle(self, tag: int, settlement: Settlement) -> None:
+        """Settle one delivery, soon. Raises `ConnectionLost` when the channel is gone."""
         ...
 
     async def close(self) -> None:

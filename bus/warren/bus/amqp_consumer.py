@@ -41,27 +41,27 @@ class AmqpDelivery:
 
     __slots__ = ("_settled", "_subscription", "_tag", "message", "redelivered")
 
-    def __init__(self, message: Message, *, redelivered: bool, subscription: Subscription, tag: int) -> None:
+    def __init__(self, message: Message, tag: int, redelivered: bool, subscription: Subscription) -> None:  # noqa: FBT001
         self.message = message
         self.redelivered = redelivered
         self._subscription = subscription
         self._tag = tag
         self._settled = False
 
-    async def ack(self) -> None:
-        await self._settle(Settlement.ACK)
+    def ack(self) -> None:
+        self._settle(Settlement.ACK)
 
-    async def reject(self) -> None:
-        await self._settle(Settlement.REJECT)
+    def reject(self) -> None:
+        self._settle(Settlement.REJECT)
 
-    async def requeue(self) -> None:
-        await self._settle(Settlement.REQUEUE)
+    def requeue(self) -> None:
+        self._settle(Settlement.REQUEUE)
 
-    async def _settle(self, settlement: Settlement) -> None:
+    def _settle(self, settlement: Settlement) -> None:
         if self._settled:
             raise DeliveryLost
         self._settled = True
-        await self._subscription.settle(self._tag, settlement)
+        self._subscription.settle(self._tag, settlement)
 
 
 class Subscription:
@@ -76,6 +76,7 @@ class Subscription:
         self._settled_at = 0.0
         self._leaving = self._closing = False
         self._over = asyncio.Event()
+        self._closing_settled: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -102,20 +103,20 @@ class Subscription:
 
     def _hand_over(self, message: Message, tag: int, redelivered: bool) -> None:  # noqa: FBT001 - a `Receiver`
         self._unsettled += 1
-        self._on_delivery(AmqpDelivery(message, redelivered=redelivered, subscription=self, tag=tag))
+        self._on_delivery(AmqpDelivery(message, tag, redelivered, self))
 
-    async def settle(self, tag: int, settlement: Settlement) -> None:
+    def settle(self, tag: int, settlement: Settlement) -> None:
         """Send one settlement, on the channel that its delivery came by. Raises `DeliveryLost`."""
         if self._over.is_set():
             raise DeliveryLost
         try:
-            await self._channel.settle(tag, settlement)
+            self._channel.settle(tag, settlement)
         except ConnectionLost as reason:
             raise DeliveryLost from reason
         self._unsettled -= 1
         self._settled_at = self._loop.time()
         if self._leaving and self._unsettled == 0:
-            await self._close_settled()
+            self._begin_close()
 
     @property
     def is_over(self) -> bool:
@@ -136,7 +137,17 @@ class Subscription:
             await unless_silent(raw.basic_cancel(self._tag))
         self._leaving = True  # not before: until the broker's answer deliveries arrive
         if self._unsettled == 0:
-            await self._close_settled()
+            self._begin_close()
+        await self.left()
+
+    async def left(self) -> None:
+        """Return when the channel is closed, where nothing that came by it is unsettled any more."""
+        if self._closing_settled is not None:
+            await asyncio.wait([self._closing_settled])
+
+    def _begin_close(self) -> None:
+        if self._closing_settled is None:
+            self._closing_settled = asyncio.create_task(self._close_settled())
 
     async def _close_settled(self) -> None:
         await asyncio.sleep(self._settled_at + SETTLING_S - self._loop.time())
@@ -187,6 +198,11 @@ class AmqpConsumer:
         await asyncio.wait([upkeep])
         self._declared.forget_transient(self.queue)
         await self._subscription.leave()
+
+    async def left(self) -> None:
+        """Once it was cancelled: return when nothing is under way to the broker any more."""
+        if self._subscription is not None:
+            await self._subscription.left()
 
     async def _subscribe(self) -> Subscription:
         return await Subscription.open(self._link, self.queue, self._on_delivery, prefetch=self._prefetch)

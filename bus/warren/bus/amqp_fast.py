@@ -28,13 +28,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable
 from importlib.metadata import version
 from typing import Final
 
 from aiormq.abc import AbstractChannel
 
-from .amqp_channel import Receiver, Settlement, Verdict
+from .amqp_channel import Publishing, Receiver, Settlement, Verdict
 from .amqp_closing import ConnectionLost
 from .amqp_codec import (
     ACK,
@@ -92,9 +91,11 @@ class FastChannel:
         self._over = False
         # Publishing.
         self._published = 0
-        self._unconfirmed: dict[int, tuple[asyncio.Future[Verdict], float, str | None]] = {}
+        self._unconfirmed: dict[int, Publishing] = {}
         self._mandatory: dict[str, int] = {}
         self._returned: set[int] = set()
+        self._twins: dict[str, asyncio.Event] = {}
+        self._later: set[asyncio.Task[None]] = set()
         self._next_end = math.inf
         self._ending: asyncio.TimerHandle | None = None
         # Consuming.
@@ -174,43 +175,45 @@ class FastChannel:
 
     # Publishing ---------------------------------------------------------------------------------------------------
 
-    def publish(self, message: Message, message_id: str, *, mandatory: bool, deadline: float) -> Awaitable[Verdict]:
+    def publish(self, publishing: Publishing) -> None:
         """See `MessageChannel`."""
-        if self._tap.has_room and not (mandatory and message_id in self._mandatory):
-            return self._publish(message, message_id, mandatory=mandatory, deadline=deadline)
-        return self._publish_later(message, message_id, mandatory=mandatory, deadline=deadline)
+        if self._tap.has_room and not (publishing.mandatory and publishing.message_id in self._mandatory):
+            self._publish(publishing)
+        else:
+            later = asyncio.create_task(self._publish_later(publishing))
+            self._later.add(later)
+            later.add_done_callback(self._later.discard)
 
-    def _publish(
-        self, message: Message, message_id: str, *, mandatory: bool, deadline: float
-    ) -> asyncio.Future[Verdict]:
-        confirmed: asyncio.Future[Verdict] = self._loop.create_future()
+    def _publish(self, publishing: Publishing) -> None:
         if self._over:
-            confirmed.set_result(Verdict.LOST)
-            return confirmed
+            self._loop.call_soon(publishing.conclude, publishing, Verdict.LOST, self)
+            return
+        message, message_id, mandatory = publishing.message, publishing.message_id, publishing.mandatory
         self._tap.write(publish_frames(self._number, message, message_id, self._frame_max, mandatory=mandatory))
         self._published += 1
-        self._unconfirmed[self._published] = (confirmed, deadline, message_id if mandatory else None)
+        self._unconfirmed[self._published] = publishing
         if mandatory:
             self._mandatory[message_id] = self._published
-        if deadline < self._next_end:
-            self._end_at(deadline)
-        return confirmed
+        if publishing.deadline < self._next_end:
+            self._end_at(publishing.deadline)
 
-    async def _publish_later(self, message: Message, message_id: str, *, mandatory: bool, deadline: float) -> Verdict:
+    async def _publish_later(self, publishing: Publishing) -> None:
         """Wait until the broker reads, so that publishes stand in line here and not in the connection's buffer.
 
         Mandatory twins go one after the other: the message id tells which publish the broker returned.
         """
+        message_id = publishing.message_id
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(publishing.deadline):
                 await self._tap.room()
-                while mandatory and (twin := self._mandatory.get(message_id)):
-                    await asyncio.wait([self._unconfirmed[twin][0]])
+                while publishing.mandatory and message_id in self._mandatory:
+                    await self._twins.setdefault(message_id, asyncio.Event()).wait()
         except ConnectionLost:
-            return Verdict.LOST
+            publishing.conclude(publishing, Verdict.LOST, self)
         except TimeoutError:
-            return Verdict.TIMED_OUT
-        return await self._publish(message, message_id, mandatory=mandatory, deadline=deadline)
+            publishing.conclude(publishing, Verdict.TIMED_OUT, self)
+        else:
+            self._publish(publishing)
 
     def _confirm(self, number: int, verdict: Verdict, *, multiple: bool) -> None:
         if not multiple:
@@ -225,17 +228,17 @@ class FastChannel:
             self._conclude(each, verdict)
 
     def _conclude(self, number: int, verdict: Verdict) -> None:
-        entry = self._unconfirmed.pop(number, None)
-        if entry is None:  # its time was up
+        publishing = self._unconfirmed.pop(number, None)
+        if publishing is None:  # its time was up
             return
-        confirmed, _, message_id = entry
-        if message_id is not None:
-            del self._mandatory[message_id]
+        if publishing.mandatory:
+            del self._mandatory[publishing.message_id]
             if number in self._returned:
                 self._returned.discard(number)
                 verdict = Verdict.RETURNED
-        if not confirmed.done():
-            confirmed.set_result(verdict)
+            if self._twins and (twin := self._twins.pop(publishing.message_id, None)):
+                twin.set()
+        publishing.conclude(publishing, verdict, self)
 
     def _note_return(self) -> None:
         """A message that no queue took. The broker's word that it is done with it follows."""
@@ -252,11 +255,11 @@ class FastChannel:
 
     def _end_overdue(self) -> None:
         now = self._loop.time()
-        for number in [each for each, (_, deadline, _) in self._unconfirmed.items() if deadline <= now]:
+        for number in [each for each, one in self._unconfirmed.items() if one.deadline <= now]:
             self._conclude(number, Verdict.TIMED_OUT)
         self._next_end = math.inf
         if self._unconfirmed:
-            self._end_at(min(deadline for _, deadline, _ in self._unconfirmed.values()))
+            self._end_at(min(one.deadline for one in self._unconfirmed.values()))
 
     # Consuming ----------------------------------------------------------------------------------------------------
 
@@ -265,7 +268,7 @@ class FastChannel:
         consuming = await self.raw.basic_consume(queue, _leave_to_tap, no_ack=no_ack)
         return consuming.consumer_tag or ""
 
-    async def settle(self, tag: int, settlement: Settlement) -> None:
+    def settle(self, tag: int, settlement: Settlement) -> None:
         if self._over:
             raise ConnectionLost
         if settlement is Settlement.ACK:

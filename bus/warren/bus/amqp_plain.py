@@ -6,17 +6,18 @@ It costs a few hundred microseconds a message, and needs nothing of aiormq but w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelClosed, DeliveryError
 from aiormq.exceptions import PublishError as Returned
+from pamqp.commands import Basic
 
-from .amqp_channel import Receiver, Settlement, Verdict
+from .amqp_channel import Publishing, Receiver, Settlement, Verdict
 from .amqp_closing import ConnectionLost, lost_when_closed
 from .amqp_messages import to_message, to_properties
-from .messages import Message
 
 
 class PlainChannel:
@@ -25,11 +26,20 @@ class PlainChannel:
     def __init__(self, raw: AbstractChannel) -> None:
         self.raw = raw
         self._in_flight: dict[str, asyncio.Event] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+        self._publishing: set[asyncio.Task[None]] = set()
 
-    async def publish(self, message: Message, message_id: str, *, mandatory: bool, deadline: float) -> Verdict:
-        properties = to_properties(message, message_id)
+    def publish(self, publishing: Publishing) -> None:
+        properties = to_properties(publishing.message, publishing.message_id)
+        _keep(self._publishing, self._see_to(publishing, properties))
+
+    async def _see_to(self, publishing: Publishing, properties: Basic.Properties) -> None:
+        publishing.conclude(publishing, await self._publish(publishing, properties), self)
+
+    async def _publish(self, publishing: Publishing, properties: Basic.Properties) -> Verdict:
+        message = publishing.message
         try:
-            async with asyncio.timeout_at(deadline), self._only_one(message_id):
+            async with asyncio.timeout_at(publishing.deadline), self._only_one(publishing.message_id):
                 with lost_when_closed(self.raw):
                     # This waits, too, until the socket takes the frames. While the broker reads nothing (a memory
                     # alarm), publishes stand in line here, instead of piling up in the connection's buffer.
@@ -38,7 +48,7 @@ class PlainChannel:
                         exchange=message.exchange,
                         routing_key=message.routing_key,
                         properties=properties,
-                        mandatory=mandatory,
+                        mandatory=publishing.mandatory,
                     )
         except TimeoutError:
             return Verdict.TIMED_OUT
@@ -69,18 +79,29 @@ class PlainChannel:
         consuming = await self.raw.basic_consume(queue, hand_over, no_ack=no_ack)
         return consuming.consumer_tag or ""
 
-    async def settle(self, tag: int, settlement: Settlement) -> None:
-        try:
-            with lost_when_closed(self.raw):
-                match settlement:
-                    case Settlement.ACK:
-                        await self.raw.basic_ack(tag, wait=False)
-                    case Settlement.REJECT:
-                        await self.raw.basic_reject(tag, requeue=False, wait=False)
-                    case Settlement.REQUEUE:
-                        await self.raw.basic_nack(tag, requeue=True, wait=False)
-        except ChannelClosed as refusal:
-            raise ConnectionLost from refusal
+    def settle(self, tag: int, settlement: Settlement) -> None:
+        if self.raw.is_closed:
+            raise ConnectionLost
+        _keep(self._settling, self._settle(tag, settlement))
+
+    async def _settle(self, tag: int, settlement: Settlement) -> None:
+        with suppress(ConnectionLost, ChannelClosed), lost_when_closed(self.raw):  # then it comes again
+            match settlement:
+                case Settlement.ACK:
+                    await self.raw.basic_ack(tag, wait=False)
+                case Settlement.REJECT:
+                    await self.raw.basic_reject(tag, requeue=False, wait=False)
+                case Settlement.REQUEUE:
+                    await self.raw.basic_nack(tag, requeue=True, wait=False)
 
     async def close(self) -> None:
+        if self._settling:
+            await asyncio.wait(self._settling)
         await self.raw.close()
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Have it done; the event loop itself would forget it."""
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

@@ -1,6 +1,6 @@
 """Publishing with confirms, on one channel that is opened again whenever it goes.
 
-The path of a message is `publish`; everything else keeps the channel up. Replies are consumed here too,
+The path of a message is `post`; everything else keeps the channel up. Replies are consumed here too,
 because RabbitMQ ties them to the channel that published the request.
 
 A message whose channel goes before its confirm comes is published again, with the same id, until its time is up: at
@@ -20,7 +20,7 @@ from typing import Final
 
 from aiormq.exceptions import ChannelClosed
 
-from .amqp_channel import MessageChannel, Verdict
+from .amqp_channel import MessageChannel, Publishing, Verdict
 from .amqp_closing import ConnectionLost, lost_when_closed, unless_silent
 from .amqp_link import Link
 from .amqp_topology import DeclaredTopology, declare_again
@@ -62,6 +62,7 @@ class Publisher:
         self._reply_tag = ""
         self._in_flight = 0
         self._idle = asyncio.Event()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
 
     @property
@@ -69,40 +70,69 @@ class Publisher:
         """Whether there is a channel to publish on."""
         return self._channel is not None
 
-    async def publish(self, message: Message, *, mandatory: bool, timeout_s: float) -> None:
-        """See `Transport.publish`. A message without an id gets one, so that all attempts have the same."""
+    def post(self, message: Message, *, mandatory: bool, timeout_s: float) -> asyncio.Future[None]:
+        """See `Transport.post`. A message without an id gets one, so that all attempts have the same."""
         if message.reply_to == DIRECT_REPLY_TO and self._on_reply is None:
             raise PublishRefused(message.exchange, message.routing_key)  # the broker would, by closing the channel
-        message_id = message.message_id or new_message_id()
-        # RabbitMQ delivers a mandatory reply and returns it as unroutable all the same.
-        mandatory = mandatory and not is_reply_address(message)
-        deadline = self._loop.time() + timeout_s
+        publishing = Publishing(
+            message,
+            message.message_id or new_message_id(),
+            # RabbitMQ delivers a mandatory reply and returns it as unroutable all the same.
+            mandatory and not is_reply_address(message),
+            timeout_s,
+            self._loop.time() + timeout_s,
+            self._loop.create_future(),
+            self._conclude,
+        )
+        if self._channel is None:
+            self._publish_later(publishing)
+        else:
+            self._channel.publish(publishing)
         self._in_flight += 1
-        try:
-            while True:
-                channel = self._channel or await self._opened(deadline)
-                if channel is None:
-                    raise _failure(Verdict.TIMED_OUT, message, timeout_s)
-                verdict = await channel.publish(message, message_id, mandatory=mandatory, deadline=deadline)
-                if verdict is Verdict.CONFIRMED:
-                    return
-                if verdict is not Verdict.LOST:
-                    raise _failure(verdict, message, timeout_s)
-                self._drop(channel, message)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+        return publishing.confirmed
 
-    async def _opened(self, deadline: float) -> MessageChannel | None:
-        """The channel, once there is one; None when there is none in time."""
+    def _publish_later(self, publishing: Publishing) -> None:
+        waiting = asyncio.create_task(self._publish_when_open(publishing))
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+
+    async def _publish_when_open(self, publishing: Publishing) -> None:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(publishing.deadline):
                 while self._channel is None:
                     await self._up.wait()
+            self._channel.publish(publishing)
         except TimeoutError:
-            return None
-        return self._channel
+            self._end(publishing, _failure(Verdict.TIMED_OUT, publishing.message, publishing.timeout_s))
+        except ValueError as error:  # what AMQP cannot say
+            self._end(publishing, error)
+
+    def _conclude(self, publishing: Publishing, verdict: Verdict, channel: MessageChannel) -> None:
+        """How it ended on a channel. What is lost with its channel goes again on the next, unless it is the reason."""
+        if verdict is Verdict.CONFIRMED:
+            self._end(publishing)
+        elif verdict is not Verdict.LOST:
+            self._end(publishing, _failure(verdict, publishing.message, publishing.timeout_s))
+        else:
+            self._forget(channel)
+            reason = _why_closed(channel)
+            refusal = None if reason is None else _refusal(publishing.message, str(reason))
+            if refusal is None:
+                self._publish_later(publishing)
+            else:
+                refusal.__cause__ = reason
+                self._end(publishing, refusal)
+
+    def _end(self, publishing: Publishing, error: Exception | None = None) -> None:
+        confirmed = publishing.confirmed
+        if not confirmed.done():  # else whoever waited was cancelled
+            if error is None:
+                confirmed.set_result(None)
+            else:
+                confirmed.set_exception(error)
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
     async def consume_replies(self, on_reply: Callable[[Delivery], None]) -> None:
         """Have replies handed to `on_reply`, from now on and after every reopening. One consumer at a time."""
@@ -166,13 +196,6 @@ class Publisher:
             self._up.set()
             channel.raw.closing.add_done_callback(lambda _: self._forget(channel))
 
-    def _drop(self, channel: MessageChannel, message: Message) -> None:
-        """The channel went under a message. Raises `PublishRefused` where the broker closed it because of that one."""
-        self._forget(channel)
-        reason = _why_closed(channel)
-        if reason is not None and (refusal := _refusal(message, str(reason))) is not None:
-            raise refusal from reason
-
     def _forget(self, channel: MessageChannel) -> None:
         """Publish nothing more on it. Whoever notices first says so."""
         if self._channel is channel:
@@ -191,7 +214,7 @@ class Reply:
     def __init__(self, message: Message) -> None:
         self.message = message
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         raise DeliveryLost
 
     reject = requeue = ack

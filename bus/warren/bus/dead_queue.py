@@ -82,7 +82,7 @@ class DeadQueue:
             await consumer.cancel()
         for held in tuple(self._held):
             with suppress(DeliveryLost):
-                await held.delivery.requeue()
+                held.delivery.requeue()
 
     @property
     def is_full(self) -> bool:
@@ -112,7 +112,7 @@ class DeadQueue:
         """Forget the letter. Raises `DeliveryLost` when the broker took it back: it will come again."""
         del self._held[held]
         try:
-            await held.delivery.ack()
+            held.delivery.ack()
         except DeliveryLost:
             self.unseen += 1
             raise

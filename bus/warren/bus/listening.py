@@ -74,7 +74,7 @@ class Listener(Generic[_Item]):
             if delivery is None:
                 break
             with suppress(DeliveryLost):  # it will come again, and be known
-                await delivery.ack()
+                delivery.ack()
             if self._is_twin(delivery.message.message_id):
                 continue
             try:

@@ -15,7 +15,15 @@ from itertools import count
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from .errors import DeliveryLost, PublishRefused, QueueNotFound, TopologyConflict, TransportClosed, Unroutable
+from .errors import (
+    DeliveryLost,
+    PublishError,
+    PublishRefused,
+    QueueNotFound,
+    TopologyConflict,
+    TransportClosed,
+    Unroutable,
+)
 from .memory_queue import Death, MemoryConsumer, MemoryQueue
 from .messages import DIRECT_REPLY_TO, Message, is_reply_address
 from .ports import Consumer, Delivery
@@ -136,21 +144,34 @@ class MemoryTransport:
         self._broker.declare(topology)
         self._transient += [queue for queue in topology.queues if queue.transient]
 
-    async def publish(
+    async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
+        await self.post(message, mandatory=mandatory, timeout_s=timeout_s)
+        await asyncio.sleep(0)  # a publisher in a loop must not keep everybody else from running
+
+    def post(
         self,
         message: Message,
         *,
         mandatory: bool = False,
         timeout_s: float | None = None,  # noqa: ARG002  nothing here takes time
-    ) -> None:
+    ) -> asyncio.Future[None]:
         self._check_open()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._publish(message, mandatory=mandatory)
+        except PublishError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        return done
+
+    def _publish(self, message: Message, *, mandatory: bool) -> None:
         reply_to = message.reply_to
         if reply_to == DIRECT_REPLY_TO:
             if self._reply_address is None:
                 raise PublishRefused(message.exchange, message.routing_key)
             reply_to = self._reply_address
         self._broker.publish(replace(message, reply_to=reply_to, headers=dict(message.headers)), mandatory=mandatory)
-        await asyncio.sleep(0)  # a publisher in a loop must not keep everybody else from running
 
     async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> Consumer:
         self._check_open()
@@ -219,7 +240,7 @@ class MemoryReply:
         self.message = message
         self.redelivered = False
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         raise DeliveryLost
 
     reject = requeue = ack

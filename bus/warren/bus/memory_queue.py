@@ -209,15 +209,15 @@ class MemoryDelivery:
         self.redelivered = entry.returns > 0
         self.message = message
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         self._consumer.settle(self).pump()
 
-    async def reject(self) -> None:
+    def reject(self) -> None:
         queue = self._consumer.settle(self)
         queue.bury(self.entry, "rejected")
         queue.pump()
 
-    async def requeue(self) -> None:
+    def requeue(self) -> None:
         self._consumer.settle(self).put_back(self.entry)
 
 

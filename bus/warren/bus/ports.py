@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,8 +17,9 @@ from .topology import Topology
 class Delivery(Protocol):
     """One message handed to a consumer, to be settled exactly once, by whoever received it.
 
-    A second settlement, or one after the connection was lost (the broker has then taken the message back), raises
-    `DeliveryLost` and does nothing: the transport never sends a settlement that could close a channel.
+    A settlement is sent soon and never answered, so there is nothing to wait for. A second one, or one after the
+    connection was lost (the broker has then taken the message back), raises `DeliveryLost` and does nothing: the
+    transport never sends a settlement that could close a channel.
     """
 
     @property
@@ -28,15 +30,15 @@ class Delivery(Protocol):
         """True: it may have been seen before. False: it has not."""
         ...
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """It is done; the broker may forget it."""
         ...
 
-    async def reject(self) -> None:
+    def reject(self) -> None:
         """It is refused; the broker dead-letters it (or drops it where the queue has no dead-letter exchange)."""
         ...
 
-    async def requeue(self) -> None:
+    def requeue(self) -> None:
         """It goes back to its queue, for another consumer or for later; it will be `redelivered`."""
         ...
 
@@ -69,6 +71,14 @@ class Transport(Protocol):
         `message_id`), `TransportClosed`. Concurrent publishes are pipelined: none waits for another's confirm.
 
         `mandatory` means nothing for a direct reply (see `is_reply_address`): a caller who is gone is not noticed.
+        """
+        ...
+
+    def post(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> Future[None]:
+        """What `publish` waits for: the message is on its way now, and the future tells what becomes of it.
+
+        For whoever publishes thousands of messages a second, and has something else to do than wait for each. A
+        future that is cancelled does not take its message back.
         """
         ...
 

@@ -52,20 +52,26 @@ def message_attributes(
     operation: Literal["send", "process"], message: Message, queue: str | None = None
 ) -> dict[str, AttributeValue]:
     """The attributes of a span about `message`; `queue` is the one that it was consumed from."""
-    destination = ":".join(part for part in (message.exchange, message.routing_key, queue) if part)
-    attributes: dict[str, AttributeValue] = {
-        "messaging.system": "rabbitmq",
-        "messaging.operation.name": operation,
-        "messaging.operation.type": operation,
-        "messaging.destination.name": destination,
-        "messaging.rabbitmq.destination.routing_key": message.routing_key,
-        "messaging.message.body.size": len(message.body),
-    }
+    attributes = destination_attributes(operation, message.exchange, message.routing_key, queue)
+    attributes["messaging.message.body.size"] = len(message.body)
     if message.message_id is not None:
         attributes["messaging.message.id"] = message.message_id
     if message.correlation_id is not None:
         attributes["messaging.message.conversation_id"] = message.correlation_id
     return attributes
+
+
+def destination_attributes(
+    operation: Literal["send", "process"], exchange: str, routing_key: str, queue: str | None
+) -> dict[str, AttributeValue]:
+    """Those of them that many messages have in common."""
+    return {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": ":".join(part for part in (exchange, routing_key, queue) if part),
+        "messaging.rabbitmq.destination.routing_key": routing_key,
+    }
 
 
 def _otel_context(parent: TraceContext | None) -> Context | None:

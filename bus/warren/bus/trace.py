@@ -11,7 +11,8 @@ Shapes and names follow https://www.w3.org/TR/trace-context/ and OpenTelemetry's
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from random import getrandbits
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -37,6 +38,10 @@ MAX_CONTEXT_HEADER: Final = 512
 _TRACEPARENT: Final = re.compile(
     r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*?)?[ \t]*", re.ASCII | re.DOTALL
 )
+#: Text as JSON, in ASCII.
+json_text: Final = encode_basestring_ascii
+
+#: What the recommendation does not allow, and chance does not give us either: once in 2^64.
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 
@@ -53,11 +58,12 @@ class TraceContext:
     @classmethod
     def new(cls) -> TraceContext:
         """The first span of a new trace."""
-        return cls(f"{getrandbits(128) or 1:032x}", _new_span_id())
+        ids = f"{getrandbits(192):048x}"
+        return cls(ids[:32], ids[32:])
 
     def child(self) -> TraceContext:
         """A new span of the same trace."""
-        return TraceContext(self.trace_id, _new_span_id(), self.sampled, self.tracestate)
+        return TraceContext(self.trace_id, f"{getrandbits(64):016x}", self.sampled, self.tracestate)
 
     @property
     def traceparent(self) -> str:
@@ -167,34 +173,65 @@ class Trace:
 
 def encode_trace(trace: Trace, *, max_spans: int = MAX_SPANS, max_bytes: int = MAX_TRACE_BYTES) -> str:
     """A trace as compact JSON of at most `max_bytes` (not less than 100); whole spans are left out from the end."""
-    spans = [_span_on_wire(span) for span in trace.spans[:max_spans]]
-    encoded = _encode(trace, spans)
-    while len(encoded) > max_bytes and spans:
-        surplus = len(encoded) - max_bytes
-        while spans and surplus > 0:
-            surplus -= len(to_json(spans.pop()))
-        encoded = _encode(trace, spans)
-    return encoded.decode()
+    spans = [
+        span_json(
+            span.name,
+            span.context.span_id,
+            span.parent_id,
+            span.kind,
+            start_ns=span.start_ns,
+            duration_ns=span.duration_ns,
+            attributes_json=to_json(span.attributes, inf_nan_mode="strings").decode(),
+            error=span.error,
+        )
+        for span in trace.spans
+    ]
+    return trace_json(trace.trace_id, spans, trace.dropped, max_spans=max_spans, max_bytes=max_bytes)
 
 
-def _encode(trace: Trace, spans: list[dict[str, Any]]) -> bytes:
-    dropped = trace.dropped + len(trace.spans) - len(spans)
-    return to_json({"trace_id": trace.trace_id, "spans": spans, "dropped": dropped}, inf_nan_mode="strings")
+def span_json(
+    name: str,
+    span_id: str,
+    parent_id: str | None,
+    kind: SpanKind,
+    *,
+    start_ns: int,
+    duration_ns: int,
+    attributes_json: str,
+    error: str | None = None,
+) -> str:
+    """One finished span as it stands in a trace. A request has two, which come into being as text."""
+    parent = "null" if parent_id is None else f'"{parent_id}"'
+    failure = "" if error is None else f',"error":{json_text(error)}'
+    return (
+        f'{{"name":{json_text(name)},"span_id":"{span_id}","parent_id":{parent},"kind":"{kind}",'
+        f'"start_us":{start_ns // 1000},"duration_us":{duration_ns // 1000},"attributes":{attributes_json}{failure}}}'
+    )
 
 
-def _span_on_wire(span: Span) -> dict[str, Any]:
-    on_wire: dict[str, Any] = {
-        "name": span.name,
-        "span_id": span.context.span_id,
-        "parent_id": span.parent_id,
-        "kind": span.kind,
-        "start_us": span.start_ns // 1000,
-        "duration_us": span.duration_ns // 1000,
-        "attributes": span.attributes,
-    }
-    if span.error is not None:
-        on_wire["error"] = span.error
-    return on_wire
+def trace_json(
+    trace_id: str,
+    spans: Sequence[str],
+    dropped: int = 0,
+    *,
+    max_spans: int = MAX_SPANS,
+    max_bytes: int = MAX_TRACE_BYTES,
+) -> str:
+    """A trace of spans that `span_json` wrote; see `encode_trace`."""
+    kept = len(spans)
+    while True:
+        kept = min(kept, max_spans)
+        text = f'{{"trace_id":"{trace_id}","spans":[{",".join(spans[:kept])}],"dropped":{dropped + len(spans) - kept}}}'
+        surplus = _size(text) - max_bytes
+        if surplus <= 0 or not kept:
+            return text
+        while kept and surplus > 0:
+            kept -= 1
+            surplus -= _size(spans[kept])
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 _TraceId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -248,10 +285,6 @@ def _span_read(trace_id: str, span: _SpanRead) -> Span:
         span.attributes,
         span.error,
     )
-
-
-def _new_span_id() -> str:
-    return f"{getrandbits(64) or 1:016x}"
 
 
 def _text(header: object) -> str | None:

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from warren.bus import (
@@ -25,9 +25,9 @@ from warren.bus import (
     Unroutable,
     base_topology,
     dead_letter_message,
-    encode_trace,
     event_message,
     failure_body,
+    record,
     result_message,
     retry_message,
     retry_topology,
@@ -44,10 +44,18 @@ _log = logging.getLogger(__name__)
 #: A retry queue is declared again this long after it was last; it goes ten minutes after it was (`retry_topology`).
 DECLARE_AGAIN_S: Final = 300.0
 
+#: A longer answer might be one that the broker takes no message for.
+MAX_PLAIN_BYTES: Final = 64 << 10
+
+#: What a guest answered, whatever it was, is neither tried again nor dead-lettered.
+PLAIN_KINDS: Final = frozenset({"ok", "failed"})
+
+OUTCOME_KINDS: Final = {kind.value: kind for kind in OutcomeKind}
+
 _NO_RETRY: Final = Retry()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """A delivery after its run, or after it was refused one: everything its answer is made of."""
 
@@ -62,6 +70,24 @@ class Run:
     @property
     def error(self) -> str:
         return self.outcome.error or self.outcome.kind
+
+
+@record
+class SentResult:
+    """A result on its way; see `mailbox.Sent`."""
+
+    confirmed: asyncio.Future[None]
+    result: Message
+    context: TraceContext
+    run: Run
+    answers: Answers
+
+    async def complete(self) -> None:
+        """Raises `BusError`."""
+        try:
+            await self.confirmed
+        except Unroutable as unroutable:
+            await self.answers.bury_result(self, unroutable)
 
 
 class Answers:
@@ -94,7 +120,6 @@ class Answers:
             if not run.outcome.response:
                 raise
             self._metrics.publish_failed(error)
-            spans.spans = [span for span in spans.spans if span.context != spans.context]  # the delivery's goes on
             reason = f"the answer is too large: {error}"
             told = replace(run.outcome, kind="output_too_large", error=reason, response=b"", messages=())
             await self._answer(plugin_name, message, replace(run, outcome=told), spans)
@@ -102,7 +127,7 @@ class Answers:
         return run.outcome
 
     async def _answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
-        kind = OutcomeKind(run.outcome.kind)
+        kind = OUTCOME_KINDS[run.outcome.kind]
         if kind is not OutcomeKind.OK:
             retry = run.plugin.manifest.retry if run.plugin else _NO_RETRY
             disposition = dispose(kind, run.attempt, retry, jitter=random.random())  # noqa: S311 - not a secret
@@ -113,7 +138,7 @@ class Answers:
                 await self._bury(message, run, plugin_name, spans.context)
         elif run.outcome.messages and run.request:
             await self._send_all(plugin_name, run.request, run.outcome.messages, spans)
-        await self._publish_result(plugin_name, message, run, kind, spans)
+        await self._publish_result(plugin_name, message, run, spans)
         if self._export_spans:
             self._export_spans(spans.spans)
 
@@ -163,36 +188,51 @@ class Answers:
             _log.warning("a message of %s was dropped: %s", plugin_name, error)
         spans.add_sent(message, context, spans.run_context, start_ns, error)
 
-    async def _publish_result(
-        self, plugin_name: str, message: Message, run: Run, kind: OutcomeKind, spans: RunSpans
-    ) -> None:
+    def is_plain(self, run: Run) -> bool:
+        """Whether all that follows from a run is its result: as good as always, and then `post` does."""
         outcome = run.outcome
-        trace = spans.finish(None if kind is OutcomeKind.OK else run.error)
+        return (
+            outcome.kind in PLAIN_KINDS
+            and not outcome.messages
+            and len(outcome.response) <= MAX_PLAIN_BYTES
+            and self._export_spans is None
+        )
+
+    def post(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> SentResult:
+        """Have the result of a run on its way. Raises `BusError`, and ValueError for what cannot travel."""
+        outcome, plugin, request = run.outcome, run.plugin, run.request
         context = spans.context.child()
         result = result_message(
             self._names,
             message,
             plugin=plugin_name,
-            action=run.request.action if run.request else None,
-            outcome=kind,
+            action=request.action if request else None,
+            outcome=OUTCOME_KINDS[outcome.kind],
             body=outcome.response or failure_body(run.error),
-            version=run.plugin.version if run.plugin else None,
+            version=plugin.version if plugin else None,
             fuel=outcome.fuel,
             memory_bytes=outcome.memory_bytes,
             duration_us=outcome.duration_us,
             attempt=run.attempt,
-            trace_json=encode_trace(trace) if trace else None,
+            trace_json=spans.finish(None if outcome.kind == "ok" else run.error),
             context=context,
         )
+        confirmed = self._transport.post(result, mandatory=result.exchange == "")  # others may have no listener
+        return SentResult(confirmed, result, context, run, self)
+
+    async def _publish_result(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
         start_ns = time.time_ns()
-        try:
-            await self._transport.publish(result, mandatory=result.exchange == "")  # others may have no listener
-        except Unroutable as unroutable:
-            self._metrics.publish_failed(unroutable)
-            unwanted = replace(run, outcome=replace(outcome, error=f"the result found no one: {unroutable}"))
-            await self._bury(result, unwanted, run.plugin.name if run.plugin else None, None)
+        sent = self.post(plugin_name, message, run, spans)
+        await sent.complete()
         if self._export_spans:
-            spans.add_sent(result, context, spans.context, start_ns)
+            spans.add_sent(sent.result, sent.context, spans.context, start_ns)
+
+    async def bury_result(self, sent: SentResult, unroutable: Unroutable) -> None:
+        """A result that found no one is dead-lettered itself."""
+        self._metrics.publish_failed(unroutable)
+        run = sent.run
+        unwanted = replace(run, outcome=replace(run.outcome, error=f"the result found no one: {unroutable}"))
+        await self._bury(sent.result, unwanted, run.plugin.name if run.plugin else None, None)
 
     async def _bury(self, message: Message, run: Run, plugin_name: str | None, context: TraceContext | None) -> None:
         """Publish a dead letter: the whole message and why it was given up."""
@@ -200,7 +240,7 @@ class Answers:
             self._names,
             message,
             plugin=plugin_name,
-            outcome=OutcomeKind(run.outcome.kind),
+            outcome=OUTCOME_KINDS[run.outcome.kind],
             error=run.error,
             attempt=run.attempt,
             worker=self._name,

@@ -1,7 +1,8 @@
 """Consuming one queue: every delivery is seen to its settlement, whatever happens to it.
 
-Each delivery is a task of its own, at most `prefetch` of them at a time. It is acked when `serve` returns, and goes
-back when that fails: nothing stays unsettled, and nothing is acked unserved.
+At most `prefetch` deliveries are under way at a time. Each is acked when all that follows from it is safe with the
+broker, and goes back when that fails: nothing stays unsettled, and nothing is acked unserved. Most are served in the
+turn in which they came, and then wait for a confirm, which needs no task; the others are a task each.
 
 A request that kills its process takes all down that are unsettled beside it, and RabbitMQ counts that against each of
 them. Were they taken together again, a culprit would be dead-lettered with all its neighbours. So a mailbox takes
@@ -24,8 +25,9 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, Protocol
 
 from warren.bus import DELIVERY_COUNT, BusError, Consumer, Delivery, DeliveryLost, PublishError, Transport
 
@@ -47,25 +49,40 @@ TELL_AGAIN_S: Final = 60.0
 CONSUME_PAUSE_S: Final = 1.0
 
 
+class Sent(Protocol):
+    """An answer on its way: all that is left is the broker's word that it has it."""
+
+    @property
+    def confirmed(self) -> asyncio.Future[None]: ...
+
+    async def complete(self) -> None:
+        """Wait for it, and do what remains to be done where the broker would not have it."""
+        ...
+
+
+#: Serves a delivery: to its end (None), to an answer on its way, or as far as it can without waiting.
+Serve = Callable[[Delivery], Sent | Coroutine[Any, Any, None] | None]
+
+
 class Mailbox:
-    """One queue, consumed from `start` to `drain`. `tasks` is what is under way, in all mailboxes of a worker."""
+    """One queue, consumed from `start` to `drain`. `under_way` is what is, in all mailboxes of a worker."""
 
     def __init__(
         self,
         transport: Transport,
         queue: str,
-        serve: Callable[[Delivery], Awaitable[None]],
+        serve: Serve,
         *,
         prefetch: int,
         metrics: WorkerMetrics,
-        tasks: set[asyncio.Task[None]],
+        under_way: set[asyncio.Future[None]],
     ) -> None:
         self._transport = transport
         self._queue = queue
         self._serve = serve
         self._prefetch = prefetch
         self._metrics = metrics
-        self._tasks = tasks
+        self._under_way = under_way
         self._draining = asyncio.Event()
         self._first: Consumer | None = None
         self._more: Consumer | None = None
@@ -79,7 +96,7 @@ class Mailbox:
         self._first = await self._transport.consume(self._queue, self._take, prefetch=1)
 
     async def drain(self, limit_s: float) -> None:
-        """Take nothing more; what has not begun goes back. What has is in `tasks`."""
+        """Take nothing more; what has not begun goes back. What has is in `under_way`."""
         self._draining.set()
         await self._cancel()
         if self._adapting is not None:
@@ -88,7 +105,7 @@ class Mailbox:
                 self._adapting.cancel()
             await self._cancel()
         while self._waiting:
-            await self._give_back(self._waiting.popleft())
+            self._give_back(self._waiting.popleft())
 
     async def _cancel(self) -> None:
         for consumer in (self._first, self._more):
@@ -127,12 +144,12 @@ class Mailbox:
         if self._more is not None:
             await self._more.cancel()
             self._more = None
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=SUSPECTS_WAIT_S)
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=SUSPECTS_WAIT_S)
         while self._waiting:
             delivery = self._waiting[0]
             try:
-                await asyncio.wait([self._begin(delivery)])
+                await asyncio.wait([self._go(self._see_to(delivery, self._serve_whole(delivery)))])
             finally:
                 self._waiting.popleft()  # not before: what comes meanwhile is to wait, too
             self._may_widen = not _is_suspect(delivery)
@@ -148,33 +165,68 @@ class Mailbox:
 
     # One delivery -------------------------------------------------------------------------------------------------
 
-    def _begin(self, delivery: Delivery) -> asyncio.Task[None]:
-        return self._go(self._see_to(delivery))
+    def _begin(self, delivery: Delivery) -> None:
+        if self._draining.is_set():
+            self._give_back(delivery)
+            return
+        try:
+            served = self._serve(delivery)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
+            self._fail(delivery, error)
+            return
+        if served is None:
+            self._ack(delivery)
+        elif isinstance(served, Coroutine):
+            self._go(self._see_to(delivery, served))
+        else:
+            self._under_way.add(served.confirmed)
+            served.confirmed.add_done_callback(partial(self._on_confirmed, delivery, served))
+
+    def _on_confirmed(self, delivery: Delivery, sent: Sent, confirmed: asyncio.Future[None]) -> None:
+        self._under_way.discard(confirmed)
+        if confirmed.cancelled():  # the worker drains, and its time is up
+            self._give_back(delivery)
+        elif confirmed.exception() is None:
+            self._ack(delivery)
+        else:
+            self._go(self._see_to(delivery, sent.complete()))
+
+    async def _serve_whole(self, delivery: Delivery) -> None:
+        served = self._serve(delivery)
+        if isinstance(served, Coroutine):
+            await served
+        elif served is not None:
+            await served.complete()
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         return task
 
-    async def _see_to(self, delivery: Delivery) -> None:
+    async def _see_to(self, delivery: Delivery, serving: Coroutine[Any, Any, None]) -> None:
         try:
-            if self._draining.is_set():
-                await self._give_back(delivery)
-                return
-            await self._serve(delivery)
-            await delivery.ack()
+            await serving
+        except asyncio.CancelledError:
+            self._give_back(delivery)
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(delivery, error)
+        else:
+            self._ack(delivery)
+
+    def _ack(self, delivery: Delivery) -> None:
+        try:
+            delivery.ack()
         except DeliveryLost:
             _log.debug("a delivery was taken back by the broker; it comes again")
-        except asyncio.CancelledError:
-            await self._give_back(delivery)
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
-            self._failures.tell(error)
-            if isinstance(error, PublishError):
-                self._metrics.publish_failed(error)
-            self._go(self._give_back_later(delivery))
-            self._take_more()
+
+    def _fail(self, delivery: Delivery, error: Exception) -> None:
+        self._failures.tell(error)
+        if isinstance(error, PublishError):
+            self._metrics.publish_failed(error)
+        self._go(self._give_back_later(delivery))
+        self._take_more()
 
     async def _give_back_later(self, delivery: Delivery) -> None:
         try:
@@ -183,12 +235,12 @@ class Mailbox:
         except TimeoutError:
             pass
         finally:
-            await self._give_back(delivery)
+            self._give_back(delivery)
 
-    async def _give_back(self, delivery: Delivery) -> None:
+    def _give_back(self, delivery: Delivery) -> None:
         self._metrics.given_back += 1
         try:
-            await delivery.requeue()
+            delivery.requeue()
         except BusError as error:
             _log.debug("a delivery could not be given back: %s", error)
 

@@ -14,19 +14,46 @@ travels on, and that is all.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
-from warren.bus import Message, Span, Trace, TraceContext, message_attributes, read_trace_context, send_name
+from pydantic_core import from_json, to_json
+
+from warren.bus import (
+    Message,
+    Span,
+    SpanKind,
+    TraceContext,
+    destination_attributes,
+    json_text,
+    message_attributes,
+    read_trace_context,
+    send_name,
+    span_json,
+    trace_json,
+)
 from warren.plugins import Outcome
 
 
 class RunSpans:
-    """Collects the spans of one delivery, from the moment it is made."""
+    """Collects the spans of one delivery, from the moment it is made: as JSON, and as data too if they are to be kept.
 
-    def __init__(self, message: Message, queue: str) -> None:
+    `context` is the delivery's own place in the trace, `run_context` the run's, once there was one.
+    """
+
+    __slots__ = (
+        "_host_calls", "_keep", "_kept", "_message", "_others", "_parent", "_process", "_queue", "_start_ns", "context",
+        "run_context",
+    )  # fmt: skip
+
+    def __init__(self, message: Message, queue: str, *, keep: bool = False) -> None:
         self._parent = parent = read_trace_context(message.headers)
-        self.context = parent.child() if parent else TraceContext.new()
-        self.run_context = self.context
-        self.spans: list[Span] = []
+        self.context = self.run_context = parent.child() if parent else TraceContext.new()
+        self._keep = keep
+        self._kept: list[Span] = []
+        self._process: Span | None = None
+        self._others: list[str] = []
+        # Where not all spans have room, the last are left out: better a host call than what holds the tree together.
+        self._host_calls: list[str] = []
         self._start_ns = time.time_ns()
         self._queue = queue
         self._message = message
@@ -35,39 +62,35 @@ class RunSpans:
         """The plugin's run and its host calls."""
         if not self.context.sampled:
             return
-        self.run_context = self.context.child()
-        self.spans.append(
-            Span(
-                f"run {plugin}",
-                self.run_context,
-                self.context.span_id,
-                "internal",
-                outcome.start_ns,
-                outcome.duration_us * 1_000,
-                {
-                    "warren.plugin.name": plugin,
-                    "warren.plugin.version": version,
-                    "warren.outcome": outcome.kind,
-                    "warren.fuel": outcome.fuel,
-                    "warren.memory_bytes": outcome.memory_bytes,
-                    "warren.host_us": outcome.host_us,
-                },
-                outcome.error,
-            )
+        self.run_context = context = self.context.child()
+        attributes = (
+            f'{{"warren.plugin.name":"{plugin}","warren.plugin.version":"{version}","warren.outcome":"{outcome.kind}",'
+            f'"warren.fuel":{outcome.fuel},"warren.memory_bytes":{outcome.memory_bytes},'
+            f'"warren.host_us":{outcome.host_us}}}'
         )
+        run = self._span(
+            f"run {plugin}",
+            context,
+            self.context.span_id,
+            "internal",
+            start_ns=outcome.start_ns,
+            duration_ns=outcome.duration_us * 1_000,
+            attributes=attributes,
+            error=outcome.error,
+        )
+        self._others.append(run)
         for call in outcome.host_calls:
-            self.spans.append(
-                Span(
-                    call.name,
-                    self.run_context.child(),
-                    self.run_context.span_id,
-                    "internal",
-                    call.start_ns,
-                    call.duration_ns,
-                    {},
-                    call.error,
-                )
+            made = self._span(
+                call.name,
+                context.child(),
+                context.span_id,
+                "internal",
+                start_ns=call.start_ns,
+                duration_ns=call.duration_ns,
+                attributes="{}",
+                error=call.error,
             )
+            self._host_calls.append(made)
 
     def add_sent(
         self, message: Message, context: TraceContext, parent: TraceContext, start_ns: int, error: str | None = None
@@ -75,39 +98,82 @@ class RunSpans:
         """A message that was published, from `start_ns` to its confirmation just now."""
         if not context.sampled:
             return
-        self.spans.append(
-            Span(
-                send_name(message),
-                context,
-                parent.span_id,
-                "producer",
-                start_ns,
-                time.time_ns() - start_ns,
-                message_attributes("send", message),
-                error,
-            )
+        sent = self._span(
+            send_name(message),
+            context,
+            parent.span_id,
+            "producer",
+            start_ns=start_ns,
+            duration_ns=time.time_ns() - start_ns,
+            attributes=to_json(message_attributes("send", message)).decode(),
+            error=error,
         )
+        self._others.append(sent)
 
-    def finish(self, error: str | None) -> Trace | None:
-        """Close the span of the delivery itself, and give all that is known so far; None when nothing is recorded."""
+    def finish(self, error: str | None) -> str | None:
+        """Close the span of the delivery itself; all that is known so far, as JSON. None when nothing is recorded."""
         if not self.context.sampled:
             return None
-        attributes = message_attributes("process", self._message, self._queue)
-        if self._message.message_id is None:
-            attributes["warren.request.without_message_id"] = True
-        process = Span(
+        process = self._span(
             f"process {self._queue}",
             self.context,
             self._parent.span_id if self._parent else None,
             "consumer",
-            self._start_ns,
-            time.time_ns() - self._start_ns,
-            attributes,
-            error,
+            start_ns=self._start_ns,
+            duration_ns=time.time_ns() - self._start_ns,
+            attributes=self._process_attributes(),
+            error=error,
         )
-        # Where not all of them have room, the last are left out: better a host call than what holds the tree together.
-        self.spans = [process, *sorted(self.spans, key=self._is_host_call)]
-        return Trace(self.context.trace_id, tuple(self.spans))
+        if self._keep:
+            self._process = self._kept.pop()
+        return trace_json(self.context.trace_id, [process, *self._others, *self._host_calls])
 
-    def _is_host_call(self, span: Span) -> bool:
-        return span.kind == "internal" and span.parent_id == self.run_context.span_id
+    @property
+    def spans(self) -> list[Span]:
+        """All of them, where they were to be kept."""
+        return [self._process, *self._kept] if self._process else self._kept
+
+    def _process_attributes(self) -> str:
+        message = self._message
+        common = _common_attributes(message.exchange, message.routing_key, self._queue)
+        message_id = "" if message.message_id is None else f',"messaging.message.id":{json_text(message.message_id)}'
+        conversation = (
+            ""
+            if message.correlation_id is None
+            else f',"messaging.message.conversation_id":{json_text(message.correlation_id)}'
+        )
+        without = "" if message_id else ',"warren.request.without_message_id":true'
+        return f"{common}{len(message.body)}{message_id}{conversation}{without}}}"
+
+    def _span(
+        self,
+        name: str,
+        context: TraceContext,
+        parent_id: str | None,
+        kind: SpanKind,
+        *,
+        start_ns: int,
+        duration_ns: int,
+        attributes: str,
+        error: str | None,
+    ) -> str:
+        if self._keep:
+            data = from_json(attributes)
+            self._kept.append(Span(name, context, parent_id, kind, start_ns, duration_ns, data, error))
+        return span_json(
+            name,
+            context.span_id,
+            parent_id,
+            kind,
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            attributes_json=attributes,
+            error=error,
+        )
+
+
+@lru_cache(maxsize=1024)
+def _common_attributes(exchange: str, routing_key: str, queue: str) -> str:
+    """The beginning of the attributes of a delivery, up to the size of its body."""
+    common = to_json(destination_attributes("process", exchange, routing_key, queue)).decode()
+    return f'{common[:-1]},"messaging.message.body.size":'

@@ -18,10 +18,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from warren.bus import (
     Delivery,
@@ -42,8 +42,9 @@ from warren.manifests import InvalidValue, VersionReq, is_plugin_name
 from warren.plugins import Outcome, Plugin, PluginManager, PluginNotFound
 
 from .answers import Answers, Run
+from .begun import begin
 from .guest_logs import log_guest_lines
-from .mailbox import Mailbox
+from .mailbox import Mailbox, Sent, Serve
 from .metrics import WorkerMetrics
 from .settings import WorkerSettings
 from .spans import RunSpans
@@ -74,9 +75,10 @@ class Worker:
         self._settings = settings
         self._names = settings.names
         self._mailboxes: list[Mailbox] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Future[None]] = set()
         self._serving = self._draining = False
-        self.metrics = WorkerMetrics(in_flight=self._tasks.__len__)
+        self.metrics = WorkerMetrics(in_flight=self._under_way.__len__)
+        self._export_spans = export_spans
         self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
 
@@ -112,8 +114,10 @@ class Worker:
             self._names, name, tuple(sorted(patterns)), delivery_limit=self._settings.delivery_limit
         )
 
-    async def _open(self, queue: str, serve: Callable[[Delivery], Awaitable[None]], prefetch: int) -> None:
-        mailbox = Mailbox(self._transport, queue, serve, prefetch=prefetch, metrics=self.metrics, tasks=self._tasks)
+    async def _open(self, queue: str, serve: Serve, prefetch: int) -> None:
+        mailbox = Mailbox(
+            self._transport, queue, serve, prefetch=prefetch, metrics=self.metrics, under_way=self._under_way
+        )
         self._mailboxes.append(mailbox)
         await mailbox.start()
 
@@ -122,22 +126,30 @@ class Worker:
         self._draining = True
         until = asyncio.get_running_loop().time() + self._settings.grace_s
         await asyncio.gather(*(mailbox.drain(self._settings.grace_s) for mailbox in self._mailboxes))
-        unfinished: set[asyncio.Task[None]] = set()
-        if self._tasks:
-            remaining_s = max(0.0, until - asyncio.get_running_loop().time())
-            _, unfinished = await asyncio.wait(self._tasks, timeout=remaining_s)
-        for task in unfinished:
-            task.cancel()
-        if unfinished:
-            await asyncio.wait(unfinished)
+        while self._under_way and (remaining_s := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._under_way, timeout=remaining_s)
+        for unfinished in tuple(self._under_way):
+            unfinished.cancel()
+        while self._under_way:
+            await asyncio.wait(self._under_way)
         return self.metrics.given_back
 
-    async def _serve(self, plugin_name: str, delivery: Delivery) -> None:
+    def _serve(self, plugin_name: str, delivery: Delivery) -> Sent | Coroutine[Any, Any, None] | None:
         message = delivery.message
         if self._is_own_broadcast(plugin_name, message) or self._was_served(plugin_name, message):
-            return
-        spans = RunSpans(message, self._names.mailbox(plugin_name))
-        run = await self._run(plugin_name, message, spans)
+            return None
+        spans = RunSpans(message, self._names.mailbox(plugin_name), keep=self._export_spans is not None)
+        run = begin(self._run(plugin_name, message, spans))
+        if isinstance(run, Coroutine) or self._served is not None or not self._answers.is_plain(run):
+            return self._answer(plugin_name, message, run, spans)
+        self.metrics.processed(plugin_name, run.outcome)
+        return self._answers.post(plugin_name, message, run, spans)
+
+    async def _answer(
+        self, plugin_name: str, message: Message, run: Run | Coroutine[Any, Any, Run], spans: RunSpans
+    ) -> None:
+        if isinstance(run, Coroutine):
+            run = await run
         outcome = await self._answers.answer(plugin_name, message, run, spans)
         self.metrics.processed(plugin_name, outcome)
         if self._served is not None and outcome.kind in ("ok", "failed"):
@@ -192,7 +204,8 @@ class Worker:
         except (MalformedMessage, Unroutable) as error:
             reason = str(error) if isinstance(error, MalformedMessage) else f"no plugin {plugin_name!r} is served here"
             refused = Run(Outcome("rejected", error=reason))
-            await self._answers.answer(plugin_name, message, refused, RunSpans(message, self._names.unrouted))
+            spans = RunSpans(message, self._names.unrouted, keep=self._export_spans is not None)
+            await self._answers.answer(plugin_name, message, refused, spans)
             self.metrics.processed("", refused.outcome)
 
     async def _pass_on(self, message: Message, plugin_name: str) -> None:
