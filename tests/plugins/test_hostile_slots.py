@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,7 +110,7 @@ def guest_of(session: HostSession) -> Guest:
 
 def slot_of(guest: Guest) -> int:
     """The address of the guest's memory, which in a pool is that of its slot."""
-    memory = ctypes.addressof(guest.slots) + bindings.offset("memory") + bindings.EXTERN_ITEM
+    memory = guest.slots.at_memory_item
     return int(bindings.memory_data(guest.context, memory))
 
 

@@ -93,7 +93,7 @@ def _value(name: str) -> tuple[tuple[str, Any], ...]:
 
 
 class Slots(ctypes.Structure):
-    """Everything wasmtime reads from or writes to during one run, in one allocation.
+    """Everything wasmtime reads from or writes to during one run, in one allocation, of which every address is known.
 
     Values are spelt out as plain integers, which are five times as quick to reach as ctypes' nested structures. Their
     kinds stay zero where only the host writes: an i32.
@@ -114,6 +114,25 @@ class Slots(ctypes.Structure):
     inner_error: int | None
     fuel: int
 
+    #: Where they lie, for wasmtime to be told: `at_memory` is the extern, which begins with its kind, and
+    #: `at_memory_item` the memory in it.
+    at_instance: int
+    at_memory: int
+    at_memory_item: int
+    at_function: int
+    at_function_item: int
+    at_arguments: int
+    at_result: int
+    at_trap: int
+    at_error: int
+    at_inner_function: int
+    at_inner_function_item: int
+    at_inner_argument: int
+    at_inner_result: int
+    at_inner_trap: int
+    at_inner_error: int
+    at_fuel: int
+
     _fields_ = (
         ("instance", native.wasmtime_instance_t),
         ("memory", native.wasmtime_extern_t),
@@ -131,10 +150,24 @@ class Slots(ctypes.Structure):
         ("fuel", c_uint64),
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        base = ctypes.addressof(self)
+        for name, slot in _ADDRESSES:
+            setattr(self, f"at_{name}", base + getattr(Slots, slot).offset)
+        for name in ("memory", "function", "inner_function"):
+            setattr(self, f"at_{name}_item", getattr(self, f"at_{name}") + EXTERN_ITEM)
 
-def offset(slot: str) -> int:
-    """Where a slot lies behind the address of its `Slots`, in bytes."""
-    return int(getattr(Slots, slot).offset)
+
+#: What wasmtime is told the address of, and the slot that lies there: a value begins with its kind.
+_ADDRESSES: Final = (
+    *((name, name) for name in ("instance", "memory", "function", "trap", "error", "fuel")),
+    *((name, name) for name in ("inner_function", "inner_trap", "inner_error")),
+    ("arguments", "argument_kind"),
+    ("result", "result_kind"),
+    ("inner_argument", "inner_argument_kind"),
+    ("inner_result", "inner_result_kind"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ import wasmtime
 
 from . import bindings
 from .backtrace import SourceLines, described
-from .bindings import EXTERN_ITEM, VALUE_BITS, VALUE_BYTES, Slots, offset
+from .bindings import VALUE_BITS, VALUE_BYTES, Slots
 from .errors import GuestFault
 from .growth import WITNESS_EXPORT
 from .instance_pool import INSTANCE_SLOTS, MAX_TABLE_ELEMENTS, MAX_TABLES
@@ -41,24 +41,6 @@ SLICE_FUEL: Final = 2_000_000
 SLOT_POLL_S: Final = 0.001
 
 PAGE_BYTES: Final = 65_536
-
-# Where the slots lie behind their base; for the externs, the item in them.
-_INSTANCE: Final = offset("instance")
-_MEMORY_EXTERN: Final = offset("memory")
-_MEMORY: Final = _MEMORY_EXTERN + EXTERN_ITEM
-_FUNCTION_EXTERN: Final = offset("function")
-_FUNCTION: Final = _FUNCTION_EXTERN + EXTERN_ITEM
-_ARGUMENTS: Final = offset("argument_kind")
-_RESULT: Final = offset("result_kind")
-_TRAP: Final = offset("trap")
-_ERROR: Final = offset("error")
-_INNER_FUNCTION_EXTERN: Final = offset("inner_function")
-_INNER_FUNCTION: Final = _INNER_FUNCTION_EXTERN + EXTERN_ITEM
-_INNER_ARGUMENT: Final = offset("inner_argument_kind")
-_INNER_RESULT: Final = offset("inner_result_kind")
-_INNER_TRAP: Final = offset("inner_trap")
-_INNER_ERROR: Final = offset("inner_error")
-_FUEL: Final = offset("fuel")
 
 _I32: Final = 0xFFFF_FFFF
 
@@ -117,6 +99,9 @@ class Suspension(Protocol):
 guests: Final[dict[int, Guest]] = {}
 _numbers = itertools.count(1)
 
+#: Slots that the next guests can have: making them anew takes longer than a guest does. All of them are null again.
+_spare_slots: Final[list[Slots]] = []
+
 
 async def free_slot() -> None:
     """Return once there is room for one more guest in this process."""
@@ -136,84 +121,93 @@ class Guest:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._program = program
-        self.number = next(_numbers)
-        self.slots = Slots()
-        self._base = ctypes.addressof(self.slots)
-        self._store = bindings.store_new(program.engine_address, self.number, None)
-        self.context: int = bindings.store_context(self._store)
+        self.number = number = next(_numbers)
+        self.slots = _spare_slots.pop() if _spare_slots else Slots()
+        self._store = store = bindings.store_new(program.engine_address, number, None)
+        self.context: int = bindings.store_context(store)
         bindings.set_fuel(self.context, fuel)
         bindings.set_yield_interval(self.context, SLICE_FUEL)
-        bindings.store_limiter(self._store, memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1)
+        bindings.store_limiter(store, memory_bytes, MAX_TABLE_ELEMENTS, 1, MAX_TABLES, 1)
         self._has_memory = False
+        #: What its memory has at least. It never shrinks.
+        self._known_bytes = 0
         self._is_instantiated = False
+        self._has_failed = False
         #: The fuel at which the slice under way has to end, once a host call has charged some; see `charge`.
         self._slice_floor: int | None = None
-        guests[self.number] = self
+        guests[number] = self
 
     def close(self) -> None:
         del guests[self.number]
         bindings.store_delete(self._store)
+        if not self._has_failed:
+            _spare_slots.append(self.slots)
 
     async def instantiate(self) -> None:
         """Make the instance; a `start` function runs here, under the same limits as everything else."""
-        base = self._base
-        await self._finish(
-            bindings.instantiate_async(
-                self._program.prepared_address, self.context, base + _INSTANCE, base + _TRAP, base + _ERROR
-            )
+        slots, context = self.slots, self.context
+        future = bindings.instantiate_async(
+            self._program.prepared_address, context, slots.at_instance, slots.at_trap, slots.at_error
         )
-        self._is_instantiated = True
-        self._has_memory = bindings.instance_export(self.context, base + _INSTANCE, b"memory", 6, base + _MEMORY_EXTERN)
-
-    async def call(self, export: bytes, argument: int = 0, argument_2: int = 0, *, arity: int, results: int = 1) -> int:
-        """Call an exported function that takes `arity` i32s; its result as 64 bits, of which an i32 is the lower half.
-
-        The module's check has made sure that the export exists and has just this signature.
-        """
-        slots, base = self.slots, self._base
-        bindings.instance_export(self.context, base + _INSTANCE, export, len(export), base + _FUNCTION_EXTERN)
-        slots.argument, slots.argument_2 = argument, argument_2
-        await self._finish(
-            bindings.call_async(
-                self.context,
-                base + _FUNCTION,
-                base + _ARGUMENTS,
-                arity,
-                base + _RESULT,
-                results,
-                base + _TRAP,
-                base + _ERROR,
-            )
-        )
-        return slots.result
-
-    async def _finish(self, future: int) -> None:
-        """See a call to its end. Most end within their first slice, and then nothing else happens in between."""
-        if self._slice_floor is not None:
-            self._begin_slice()
         if bindings.future_poll(future):
             bindings.future_delete(future)
         else:
             await self._finish_in_slices(future)
-        slots = self.slots
         if slots.trap or slots.error:
-            failure = self._take_failure("trap", "error")
-            raise self.fault or self._failure(failure)
+            raise self._end()
+        self._is_instantiated = True
+        self._has_memory = bindings.instance_export(context, slots.at_instance, b"memory", 6, slots.at_memory)
+
+    async def call(self, export: bytes, argument: int = 0, argument_2: int = 0, *, arity: int, results: int = 1) -> int:
+        """Call an exported function that takes `arity` i32s; its result as 64 bits, of which an i32 is the lower half.
+
+        The module's check has made sure that the export exists and has just this signature. Most calls end within
+        their first slice, and then nothing else happens in between.
+        """
+        slots, context = self.slots, self.context
+        bindings.instance_export(context, slots.at_instance, export, len(export), slots.at_function)
+        slots.argument, slots.argument_2 = argument, argument_2
+        if self._slice_floor is not None:
+            self._begin_slice()
+        future = bindings.call_async(
+            context,
+            slots.at_function_item,
+            slots.at_arguments,
+            arity,
+            slots.at_result,
+            results,
+            slots.at_trap,
+            slots.at_error,
+        )
+        if bindings.future_poll(future):
+            bindings.future_delete(future)
+        else:
+            await self._finish_in_slices(future)
+        if slots.trap or slots.error:
+            raise self._end()
+        return slots.result
+
+    def _end(self) -> GuestFault:
+        """Why a call failed."""
+        failure = self._take_failure("trap", "error")
+        return self.fault or self._failure(failure)
 
     async def _finish_in_slices(self, future: int) -> None:
         """Poll a call to its end, between the event loop's other work."""
+        self._has_failed = True  # until it has ended
         try:
             while True:
                 await self._pause()
                 self._begin_slice()
                 if bindings.future_poll(future):
-                    return
+                    break
         finally:
             # The inner call's fiber stands on the outer one's: it goes first.
             host_call, self.host_call = self.host_call, None
             if host_call is not None:
                 host_call.drop()
             bindings.future_delete(future)
+        self._has_failed = False
 
     def _begin_slice(self) -> None:
         if self._slice_floor is not None:
@@ -232,6 +226,7 @@ class Guest:
             await self.host_call.wait(remaining_s)
 
     def _take_failure(self, trap: str, error: str) -> bindings.Failure:
+        self._has_failed = True
         trap_address, error_address = getattr(self.slots, trap), getattr(self.slots, error)
         setattr(self.slots, trap, None)
         setattr(self.slots, error, None)
@@ -252,14 +247,14 @@ class Guest:
     def read_global(self, export: str) -> bytes | None:
         """The bits of an exported global, little end first, as many as its type has; None when there is none."""
         # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
-        name, base = export.encode(), self._base
+        name, slots = export.encode(), self.slots
         if not self._is_instantiated or not bindings.instance_export(
-            self.context, base + _INSTANCE, name, len(name), base + _FUNCTION_EXTERN
+            self.context, slots.at_instance, name, len(name), slots.at_function
         ):
             return None
-        bindings.global_get(self.context, base + _FUNCTION, base + _RESULT)
-        kind = self.slots.result_kind & 0xFF
-        return ctypes.string_at(base + _RESULT + VALUE_BITS, VALUE_BYTES[kind])
+        bindings.global_get(self.context, slots.at_function_item, slots.at_result)
+        kind = slots.result_kind & 0xFF
+        return ctypes.string_at(slots.at_result + VALUE_BITS, VALUE_BYTES[kind])
 
     @property
     def refused_bytes(self) -> int:
@@ -272,7 +267,7 @@ class Guest:
         return self._fuel - self._fuel_left()
 
     def _fuel_left(self) -> int:
-        bindings.get_fuel(self.context, self._base + _FUEL)
+        bindings.get_fuel(self.context, self.slots.at_fuel)
         return self.slots.fuel
 
     def charge(self, fuel: int, *, slice_fuel: int = 0) -> None:
@@ -292,44 +287,46 @@ class Guest:
     @property
     def memory_bytes(self) -> int:
         """The memory's size now, which is its peak: a linear memory never shrinks."""
-        return int(bindings.memory_size(self.context, self._base + _MEMORY)) if self._has_memory else 0
+        return int(bindings.memory_size(self.context, self.slots.at_memory_item)) if self._has_memory else 0
 
     def read(self, pointer: int, length: int) -> bytes:
         """Copy out of the guest's memory. Raises `GuestFault` when the range is not in it."""
         self.check_range(pointer, length)
-        return ctypes.string_at(bindings.memory_data(self.context, self._base + _MEMORY) + pointer, length)
+        return ctypes.string_at(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, length)
 
     def write(self, pointer: int, data: bytes) -> None:
         """Copy into the guest's memory. Raises `GuestFault` when the range is not in it."""
         self.check_range(pointer, len(data))
-        ctypes.memmove(bindings.memory_data(self.context, self._base + _MEMORY) + pointer, data, len(data))
+        ctypes.memmove(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, data, len(data))
 
     def check_range(self, pointer: int, length: int) -> None:
         """Raises `GuestFault` when the range is not in the guest's memory."""
-        if pointer + length > self.memory_bytes:
-            where = f"{length:,} bytes at {pointer:,} of {self.memory_bytes:,}"
+        if pointer + length > self._known_bytes:
+            self._known_bytes = self.memory_bytes
+        if pointer + length > self._known_bytes:
+            where = f"{length:,} bytes at {pointer:,} of {self._known_bytes:,}"
             raise GuestFault("trap", f"the guest gave a range outside its memory: {where}")
 
     def enter_host_call(self, caller: Any) -> None:
         """Take from the caller what a host call needs: during a `start` function there is no instance yet to ask."""
         if not self._has_memory:
-            self._has_memory = bindings.caller_export(caller, b"memory", 6, self._base + _MEMORY_EXTERN)
-        bindings.caller_export(caller, b"allocate", 8, self._base + _INNER_FUNCTION_EXTERN)
+            self._has_memory = bindings.caller_export(caller, b"memory", 6, self.slots.at_memory)
+        bindings.caller_export(caller, b"allocate", 8, self.slots.at_inner_function)
 
     def begin_allocate(self, size: int) -> int:
         """Call the guest's `allocate` from within its host call; gives the future."""
-        base = self._base
-        self.slots.inner_argument = size
+        slots = self.slots
+        slots.inner_argument = size
         return int(
             bindings.call_async(
                 self.context,
-                base + _INNER_FUNCTION,
-                base + _INNER_ARGUMENT,
+                slots.at_inner_function_item,
+                slots.at_inner_argument,
                 1,
-                base + _INNER_RESULT,
+                slots.at_inner_result,
                 1,
-                base + _INNER_TRAP,
-                base + _INNER_ERROR,
+                slots.at_inner_trap,
+                slots.at_inner_error,
             )
         )
 

@@ -51,6 +51,11 @@ RECORDED_LENGTH: Final = 200
 class HostSession:
     """What the host knows and records of one run; see `Host` in `guest`, whose two methods these are."""
 
+    __slots__ = (
+        "_caps", "_dropped_lines", "_functions", "_log_bytes_left", "_message_bytes_left", "_not_begun", "_process",
+        "grant", "host_calls", "host_ns", "logs", "messages",
+    )  # fmt: skip
+
     def __init__(self, grant: Grant, functions: Mapping[str, HostFunction], caps: Caps) -> None:
         self.grant = grant
         self.logs: list[LogLine] = []

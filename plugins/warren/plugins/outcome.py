@@ -53,9 +53,9 @@ class HostCall:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each request: not frozen, which would cost 50 ns a field
 class Outcome:
-    """How one run ended, and what it used.
+    """How one run ended, and what it used. Nobody changes it.
 
     `response` is the guest's own answer, byte for byte, when it gave one (`ok`, `failed`), else empty; `error` is a
     sentence when it did not. `messages` is empty unless the run ended `ok`. `memory_bytes` is the peak size of the
