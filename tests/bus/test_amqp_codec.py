@@ -13,9 +13,11 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from warren.bus import Header, Message
+from warren.bus import Header, Message, OutcomeKind, TraceContext
 from warren.bus.amqp_codec import FRAME_OVERHEAD, HEAD, publish_frames, read_message
-from warren.bus.amqp_fields import Unreadable, read_table, table
+from warren.bus.amqp_fields import MAX_DEPTH, Unreadable, read_table, table
+from warren.bus.amqp_results import result_table
+from warren.bus.result_headers import ResultHeaders, result_kind
 
 FRAME_MAX = 1 << 17
 
@@ -202,3 +204,24 @@ def test_tables_nested_too_deep_are_refused() -> None:
     raw = table(nested)
     with pytest.raises(Unreadable):
         read_table(raw, 4, len(raw), 16)
+
+
+@given(
+    st.integers(0, 1 << 64),
+    st.integers(0, 1 << 20),
+    st.none() | st.builds(TraceContext, st.just("1" * 32), st.just("2" * 16), st.booleans(), st.none() | st.text()),
+    st.none() | st.text(),
+    st.none() | st.just("1.2.3"),
+)
+def test_a_results_headers_are_written_as_the_dictionary_of_them_would_be(
+    attempt: int, fuel: int, context: TraceContext | None, trace_json: str | None, version: str | None
+) -> None:
+    kind = result_kind("digest", "act", OutcomeKind.OK, version)
+    told = ResultHeaders(kind, fuel, 65536, 12, attempt, context, trace_json)
+    try:
+        written = table(dict(told))
+    except ValueError:
+        with pytest.raises(ValueError, match="64 bits"):
+            result_table(told)
+        return
+    assert read_table(result_table(told), 4, len(written), MAX_DEPTH) == dict(told)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from warren.bus import DELIVERY_COUNT, Delivery, MemoryBroker, MemoryTransport, Message, Queue, Topology
-from warren.workers.mailbox import Mailbox
+from warren.workers.mailbox import Mailbox, Served
 from warren.workers.metrics import WorkerMetrics
 
 QUEUE = "mailbox"
@@ -34,7 +34,10 @@ class Serving:
             self.transport, QUEUE, self.serve, prefetch=2, metrics=self.metrics, under_way=self.tasks
         )
 
-    async def serve(self, delivery: Delivery) -> None:
+    def serve(self, deliveries: Sequence[Delivery]) -> list[Served]:
+        return [self.serve_one(delivery) for delivery in deliveries]
+
+    async def serve_one(self, delivery: Delivery) -> None:
         body = delivery.message.body
         self.under_way[body] = asyncio.Event()
         self.counts[body] = delivery.message.headers.get(DELIVERY_COUNT, 0)

@@ -17,7 +17,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .amqp_fields import MAX_DEPTH, Unreadable, read_table, short, table
+from .amqp_results import result_table
 from .messages import NO_HEADERS, Header, Message
+from .result_headers import ResultHeaders
 
 #: Kinds of frames.
 METHOD: Final = 1
@@ -294,9 +296,13 @@ def _properties(message: Message, message_id: str) -> bytes:  # noqa: C901 - onc
     if "content_encoding" in other:
         flags |= _CONTENT_ENCODING
         parts.append(short("content_encoding", other["content_encoding"]))
-    if message.headers:
+    headers = message.headers
+    if type(headers) is ResultHeaders:
         flags |= _HEADERS
-        parts.append(table(message.headers))
+        parts.append(result_table(headers))
+    elif headers:
+        flags |= _HEADERS
+        parts.append(table(headers))
     parts.append(_PERSISTENT)
     if "priority" in other:
         flags |= _PRIORITY

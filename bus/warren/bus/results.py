@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import sha1
 from typing import Any, Final
 from uuid import UUID
@@ -18,9 +17,10 @@ from pydantic_core import to_json
 
 from .errors import MalformedMessage
 from .messages import RESULT_TYPE, Header, Message, OutcomeKind, new_message_id
+from .result_headers import ResultHeaders, result_kind
 from .topology import Names
-from .trace import Trace, TraceContext, decode_trace, trace_headers
-from .wire import UNKNOWN, count_header, json_type, parse_json, routing_word, sayable, text_header
+from .trace import Trace, TraceContext, decode_trace
+from .wire import UNKNOWN, count_header, json_type, parse_json, sayable, text_header
 
 #: The namespace of result ids. With another one, a result of before and its twin of after would not be known for one.
 _RESULT_IDS: Final = UUID("8f2a4c0e-6d6b-4f0e-9b57-0c5a4a1f7e11").bytes
@@ -94,40 +94,20 @@ def result_message(
 ) -> Message:
     """The result of `request`: to its `reply_to`, else to the results exchange. `action` is None if it told none.
 
-    Its id is derived from the request's, so that a result published twice can be known for one. The results exchange
-    has keys of three words always: what is not a name stands there as `unknown`.
+    Its id is derived from the request's, so that a result published twice can be known for one.
     """
     request_id = request.message_id
-    key = _result_key(plugin, action, outcome)
-    headers: dict[str, Any] = trace_headers(context) if context else {}
-    headers |= {
-        Header.OUTCOME: outcome.value,
-        Header.PLUGIN: plugin,
-        Header.ACTION: action or UNKNOWN,
-        Header.FUEL: fuel,
-        Header.MEMORY: memory_bytes,
-        Header.DURATION: duration_us,
-        Header.ATTEMPT: attempt,
-    }
-    if version is not None:
-        headers[Header.VERSION] = version
-    if trace_json is not None:
-        headers[Header.TRACE] = trace_json
+    kind = result_kind(plugin, action, outcome, version)
     return Message(
-        body=body,
-        exchange="" if request.reply_to else names.results,
-        routing_key=request.reply_to or key,
-        type=RESULT_TYPE,
-        message_id=result_id(request_id) if request_id else new_message_id(),
-        correlation_id=request.correlation_id or request_id,
+        body,
+        "" if request.reply_to else names.results,
+        request.reply_to or kind.routing_key,
+        RESULT_TYPE,
+        result_id(request_id) if request_id else new_message_id(),
+        request.correlation_id or request_id,
         timestamp_s=int(time.time()),
-        headers=headers,
+        headers=ResultHeaders(kind, fuel, memory_bytes, duration_us, attempt, context, trace_json),
     )
-
-
-@lru_cache(maxsize=1024)
-def _result_key(plugin: str, action: str | None, outcome: OutcomeKind) -> str:
-    return f"{routing_word(plugin)}.{routing_word(action)}.{outcome}"
 
 
 def result_id(request_id: str) -> str:

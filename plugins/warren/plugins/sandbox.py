@@ -55,34 +55,32 @@ class Sandbox:
 
         `timeout_s` can shorten the grant's time limit. Cancelling the coroutine drops the guest.
         """
+        return await self._attempt(self._answer, request, timeout_s)
 
-        async def exchange(guest: Guest) -> bytes:
-            return await core_abi.handle_request(guest, self._abi, request, max_answer_bytes=self._caps.answer_bytes)
-
-        return await self._attempt(exchange, read_answer, timeout_s)
+    async def _answer(self, guest: Guest, request: bytes) -> tuple[RunKind, bytes]:
+        answer = await core_abi.handle_request(guest, self._abi, request, max_answer_bytes=self._caps.answer_bytes)
+        return read_answer(answer), answer
 
     async def check(self) -> Outcome:
         """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""
+        return await self._attempt(self._check_health)
 
-        async def exchange(guest: Guest) -> bytes:
-            await core_abi.check_health(guest, self._abi)
-            return b""
-
-        return await self._attempt(exchange, _ended_well)
+    async def _check_health(self, guest: Guest, _request: bytes) -> tuple[RunKind, bytes]:
+        await core_abi.check_health(guest, self._abi)
+        return "ok", b""
 
     async def shutdown(self) -> Outcome:
         """Start a guest and let it run its `shutdown`."""
+        return await self._attempt(self._shut_down)
 
-        async def exchange(guest: Guest) -> bytes:
-            await core_abi.shutdown(guest, self._abi)
-            return b""
-
-        return await self._attempt(exchange, _ended_well)
+    async def _shut_down(self, guest: Guest, _request: bytes) -> tuple[RunKind, bytes]:
+        await core_abi.shutdown(guest, self._abi)
+        return "ok", b""
 
     async def _attempt(
         self,
-        exchange: Callable[[Guest], Awaitable[bytes]],
-        judge: Callable[[bytes], RunKind],
+        exchange: Callable[[Guest, bytes], Awaitable[tuple[RunKind, bytes]]],
+        request: bytes = b"",
         timeout_s: float | None = None,
     ) -> Outcome:
         if len(guests) >= INSTANCE_SLOTS:
@@ -97,27 +95,27 @@ class Sandbox:
             memory_bytes=limits.memory_bytes,
             timeout_s=limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s),
         )
+        error: str | None = None
+        backtrace: tuple[str, ...] = ()
         try:
-            response, fault = b"", None
             try:
                 await core_abi.start(guest, self._abi, self._config)
-                response = await exchange(guest)
-                kind = judge(response)
-            except GuestFault as error:
-                kind, fault = error.kind, error
+                kind, response = await exchange(guest, request)
+            except GuestFault as fault:
+                kind, response, error, backtrace = fault.kind, b"", fault.reason, fault.backtrace
             return Outcome(
-                kind=kind,
-                response=response if fault is None else b"",
-                error=None if fault is None else fault.reason,
-                fuel=guest.fuel_used,
-                memory_bytes=guest.memory_bytes,
-                start_ns=start_ns,
-                duration_us=(time.monotonic_ns() - began_ns) // 1_000,
-                host_us=session.host_ns // 1_000,
-                logs=session.finished_logs(),
-                messages=tuple(session.messages) if kind == "ok" else (),
-                host_calls=tuple(session.host_calls),
-                backtrace=() if fault is None else fault.backtrace,
+                kind,
+                response,
+                error,
+                guest.fuel_used,
+                guest.memory_bytes,
+                start_ns,
+                (time.monotonic_ns() - began_ns) // 1_000,
+                session.host_ns // 1_000,
+                session.finished_logs(),
+                tuple(session.messages) if kind == "ok" else (),
+                tuple(session.host_calls),
+                backtrace,
             )
         finally:
             guest.close()
@@ -141,7 +139,3 @@ def read_answer(answer: bytes) -> RunKind:
             return "ok" if success else "failed"
     reason = 'the guest\'s answer is not {"success": true or false, "result": ..., "error": null or "..."}'
     raise GuestFault("trap", reason)
-
-
-def _ended_well(_answer: bytes) -> RunKind:
-    return "ok"

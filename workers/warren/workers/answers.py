@@ -73,13 +73,20 @@ class Run:
 
 
 @record
+class Result:
+    """A run's result, and its own place in the trace."""
+
+    message: Message
+    context: TraceContext
+    run: Run
+
+
+@record
 class SentResult:
     """A result on its way; see `mailbox.Sent`."""
 
     confirmed: asyncio.Future[None]
-    result: Message
-    context: TraceContext
-    run: Run
+    result: Result
     answers: Answers
 
     async def complete(self) -> None:
@@ -87,7 +94,7 @@ class SentResult:
         try:
             await self.confirmed
         except Unroutable as unroutable:
-            await self.answers.bury_result(self, unroutable)
+            await self.answers.bury_result(self.result, unroutable)
 
 
 class Answers:
@@ -189,7 +196,7 @@ class Answers:
         spans.add_sent(message, context, spans.run_context, start_ns, error)
 
     def is_plain(self, run: Run) -> bool:
-        """Whether all that follows from a run is its result: as good as always, and then `post` does."""
+        """Whether all that follows from a run is its result. It nearly always is; then `result` and `post` will do."""
         outcome = run.outcome
         return (
             outcome.kind in PLAIN_KINDS
@@ -198,8 +205,8 @@ class Answers:
             and self._export_spans is None
         )
 
-    def post(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> SentResult:
-        """Have the result of a run on its way. Raises `BusError`, and ValueError for what cannot travel."""
+    def result(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Result:
+        """The result of a run."""
         outcome, plugin, request = run.outcome, run.plugin, run.request
         context = spans.context.child()
         result = result_message(
@@ -217,22 +224,27 @@ class Answers:
             trace_json=spans.finish(None if outcome.kind == "ok" else run.error),
             context=context,
         )
-        confirmed = self._transport.post(result, mandatory=result.exchange == "")  # others may have no listener
-        return SentResult(confirmed, result, context, run, self)
+        return Result(result, context, run)
+
+    def post(self, result: Result) -> SentResult:
+        """Have a result on its way. Raises `BusError`, and ValueError for what cannot travel."""
+        message = result.message
+        # On the results exchange nobody need listen.
+        return SentResult(self._transport.post(message, mandatory=message.exchange == ""), result, self)
 
     async def _publish_result(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
         start_ns = time.time_ns()
-        sent = self.post(plugin_name, message, run, spans)
-        await sent.complete()
+        result = self.result(plugin_name, message, run, spans)
+        await self.post(result).complete()
         if self._export_spans:
-            spans.add_sent(sent.result, sent.context, spans.context, start_ns)
+            spans.add_sent(result.message, result.context, spans.context, start_ns)
 
-    async def bury_result(self, sent: SentResult, unroutable: Unroutable) -> None:
+    async def bury_result(self, result: Result, unroutable: Unroutable) -> None:
         """A result that found no one is dead-lettered itself."""
         self._metrics.publish_failed(unroutable)
-        run = sent.run
+        run = result.run
         unwanted = replace(run, outcome=replace(run.outcome, error=f"the result found no one: {unroutable}"))
-        await self._bury(sent.result, unwanted, run.plugin.name if run.plugin else None, None)
+        await self._bury(result.message, unwanted, run.plugin.name if run.plugin else None, None)
 
     async def _bury(self, message: Message, run: Run, plugin_name: str | None, context: TraceContext | None) -> None:
         """Publish a dead letter: the whole message and why it was given up."""

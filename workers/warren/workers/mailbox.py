@@ -1,8 +1,8 @@
 """Consuming one queue: every delivery is seen to its settlement, whatever happens to it.
 
 At most `prefetch` deliveries are under way at a time. Each is acked when all that follows from it is safe with the
-broker, and goes back when that fails: nothing stays unsettled, and nothing is acked unserved. Most are served in the
-turn in which they came, and then wait for a confirm, which needs no task; the others are a task each.
+broker, and goes back when that fails: nothing stays unsettled, and nothing is acked unserved. What comes in one turn of
+the event loop is served together. Most then wait for a confirm, which needs no task; the others are a task each.
 
 A request that kills its process takes all down that are unsettled beside it, and RabbitMQ counts that against each of
 them. Were they taken together again, a culprit would be dead-lettered with all its neighbours. So a mailbox takes
@@ -25,7 +25,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -41,6 +41,9 @@ GIVE_BACK_PAUSES_S: Final = (0.2, 2.0)
 
 #: How long suspects wait for what runs beside them. Longer runs are not waited for: nothing is taken meanwhile.
 SUSPECTS_WAIT_S: Final = 1.0
+
+#: Deliveries that are served in one turn of the event loop.
+TURN: Final = 32
 
 #: Between two lines of the log about deliveries that go back for the same kind of reason.
 TELL_AGAIN_S: Final = 60.0
@@ -60,8 +63,11 @@ class Sent(Protocol):
         ...
 
 
-#: Serves a delivery: to its end (None), to an answer on its way, or as far as it can without waiting.
-Serve = Callable[[Delivery], Sent | Coroutine[Any, Any, None] | None]
+#: How far a delivery was served: to its end (None), to an answer on its way, to where it has to wait, or not at all.
+Served = Sent | Coroutine[Any, Any, None] | Exception | None
+
+#: Serves deliveries, and tells of each how far.
+Serve = Callable[[Sequence[Delivery]], Sequence[Served]]
 
 
 class Mailbox:
@@ -87,6 +93,7 @@ class Mailbox:
         self._first: Consumer | None = None
         self._more: Consumer | None = None
         self._waiting: deque[Delivery] = deque()
+        self._arrived: list[Delivery] = []
         self._may_widen = False
         self._adapting: asyncio.Task[None] | None = None
         self._failures = Failures(queue)
@@ -104,8 +111,10 @@ class Mailbox:
             if self._adapting is not None:  # the broker is away
                 self._adapting.cancel()
             await self._cancel()
-        while self._waiting:
-            self._give_back(self._waiting.popleft())
+        arrived, self._arrived = self._arrived, []
+        for delivery in (*arrived, *self._waiting):
+            self._give_back(delivery)
+        self._waiting.clear()
 
     async def _cancel(self) -> None:
         for consumer in (self._first, self._more):
@@ -149,7 +158,7 @@ class Mailbox:
         while self._waiting:
             delivery = self._waiting[0]
             try:
-                await asyncio.wait([self._go(self._see_to(delivery, self._serve_whole(delivery)))])
+                await asyncio.wait([self._go(self._see_to(delivery, self._serve_alone(delivery)))])
             finally:
                 self._waiting.popleft()  # not before: what comes meanwhile is to wait, too
             self._may_widen = not _is_suspect(delivery)
@@ -166,18 +175,25 @@ class Mailbox:
     # One delivery -------------------------------------------------------------------------------------------------
 
     def _begin(self, delivery: Delivery) -> None:
-        if self._draining.is_set():
-            self._give_back(delivery)
-            return
-        try:
-            served = self._serve(delivery)
-        except Exception as error:  # noqa: BLE001 - whatever fails, the delivery must not stay unsettled
-            self._fail(delivery, error)
-            return
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._serve_arrived)
+        self._arrived.append(delivery)
+
+    def _serve_arrived(self) -> None:
+        """Serve what has come, no more in a turn than `TURN`."""
+        deliveries, self._arrived = self._arrived[:TURN], self._arrived[TURN:]
+        if self._arrived:
+            asyncio.get_running_loop().call_soon(self._serve_arrived)
+        for delivery, served in zip(deliveries, self._serve(deliveries), strict=True):
+            self._follow(delivery, served)
+
+    def _follow(self, delivery: Delivery, served: Served) -> None:
         if served is None:
             self._ack(delivery)
         elif isinstance(served, Coroutine):
             self._go(self._see_to(delivery, served))
+        elif isinstance(served, Exception):
+            self._fail(delivery, served)
         else:
             self._under_way.add(served.confirmed)
             served.confirmed.add_done_callback(partial(self._on_confirmed, delivery, served))
@@ -191,10 +207,13 @@ class Mailbox:
         else:
             self._go(self._see_to(delivery, sent.complete()))
 
-    async def _serve_whole(self, delivery: Delivery) -> None:
-        served = self._serve(delivery)
+    async def _serve_alone(self, delivery: Delivery) -> None:
+        """Serve it to its end."""
+        (served,) = self._serve([delivery])
         if isinstance(served, Coroutine):
             await served
+        elif isinstance(served, Exception):
+            raise served
         elif served is not None:
             await served.complete()
 

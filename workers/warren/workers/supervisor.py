@@ -56,6 +56,9 @@ GOOD_RUN_S: Final = 60.0
 #: A child that has not ended so long after its grace period hangs, and is killed.
 HANGING_S: Final = 10.0
 
+#: Objects that may have come into being, and not gone, before the garbage collector looks through them.
+YOUNG_OBJECTS: Final = 20_000
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -121,6 +124,8 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                     # What is here now stays. The garbage collector need not look through it again, for 30 ms each time.
                     gc.collect()
                     gc.freeze()
+                    # Nor what is under way, which is a few thousand objects at a time and none of them garbage.
+                    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
                     _log.info("serving %s", ", ".join(f"{one.name} {one.version}" for one in manager.plugins()))
                     await stopped.wait()
                     _log.info("stopping: what is under way has %g s to end", settings.grace_s)
