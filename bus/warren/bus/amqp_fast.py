@@ -4,11 +4,12 @@ Connecting, authentication, TLS, heartbeats, and every request with an answer (o
 are left to aio-pika and aiormq. What comes many thousand times a second is not: deliveries, publishes, returns,
 confirms and settlements pass through here, with no task, queue or object per frame.
 
-The cost per message, in microseconds (CPython 3.11, a request of 300 bytes and its result; of about 80 in all):
+The cost per message, in microseconds (CPython 3.11, a request of 300 bytes and its result; of about 90 in all, for
+which see `warren.workers.worker`):
 
     a delivery: frames, properties, `Message`       7
-    a publish: frames, one future for its confirm   9
-    a confirm, an ack, and their share of a write   2
+    a publish: frames, one future for its confirm  13
+    a confirm, an ack, and their share of a write   4
 
 Publishes are pipelined: each has a number, by which the broker confirms it, alone or with all before it. Their time
 limits share one timer, set for whichever ends first. Acks are gathered for a turn of the event loop and sent as one
@@ -177,27 +178,28 @@ class FastChannel:
 
     def publish(self, publishing: Publishing) -> None:
         """See `MessageChannel`."""
-        if self._tap.has_room and not (publishing.mandatory and publishing.message_id in self._mandatory):
-            self._publish(publishing)
+        message_id, mandatory = publishing.message_id, publishing.mandatory
+        frames = publish_frames(self._number, publishing.message, message_id, self._frame_max, mandatory=mandatory)
+        if self._tap.has_room and not (mandatory and message_id in self._mandatory):
+            self._publish(publishing, frames)
         else:
-            later = asyncio.create_task(self._publish_later(publishing))
+            later = asyncio.create_task(self._publish_later(publishing, frames))
             self._later.add(later)
             later.add_done_callback(self._later.discard)
 
-    def _publish(self, publishing: Publishing) -> None:
+    def _publish(self, publishing: Publishing, frames: bytes) -> None:
         if self._over:
             self._loop.call_soon(publishing.conclude, publishing, Verdict.LOST, self)
             return
-        message, message_id, mandatory = publishing.message, publishing.message_id, publishing.mandatory
-        self._tap.write(publish_frames(self._number, message, message_id, self._frame_max, mandatory=mandatory))
+        self._tap.write(frames)
         self._published += 1
         self._unconfirmed[self._published] = publishing
-        if mandatory:
-            self._mandatory[message_id] = self._published
+        if publishing.mandatory:
+            self._mandatory[publishing.message_id] = self._published
         if publishing.deadline < self._next_end:
             self._end_at(publishing.deadline)
 
-    async def _publish_later(self, publishing: Publishing) -> None:
+    async def _publish_later(self, publishing: Publishing, frames: bytes) -> None:
         """Wait until the broker reads, so that publishes stand in line here and not in the connection's buffer.
 
         Mandatory twins go one after the other: the message id tells which publish the broker returned.
@@ -213,7 +215,7 @@ class FastChannel:
         except TimeoutError:
             publishing.conclude(publishing, Verdict.TIMED_OUT, self)
         else:
-            self._publish(publishing)
+            self._publish(publishing, frames)
 
     def _confirm(self, number: int, verdict: Verdict, *, multiple: bool) -> None:
         if not multiple:
