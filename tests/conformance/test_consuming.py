@@ -108,11 +108,13 @@ async def test_a_second_settlement_is_an_error_and_changes_nothing(post: Post, f
     await post.put(queue, b"once")
     inbox = await Inbox.of(post.transport, queue, prefetch=1)
     delivery = await inbox.next()
-    await getattr(delivery, first)()
+    getattr(delivery, first)()
     with pytest.raises(DeliveryLost):
-        await getattr(delivery, second)()
+        getattr(delivery, second)()
     await post.put(queue, b"end")
-    assert await inbox.bodies(1) == [b"once" if first == "requeue" else b"end"]
+    # On a broker it is on its way back while the next one is published, by another connection: either may be first.
+    came = [b"end", b"once"] if first == "requeue" else [b"end"]
+    assert sorted(await inbox.bodies(len(came))) == came
 
 
 async def test_a_settlement_after_closing_is_an_error(post: Post, transports: Connect) -> None:
