@@ -2,6 +2,7 @@
 
     parse_manifest(bytes, source) -> Manifest     or a ManifestError: every problem, with its file, line and key
     grant(manifest, policy, runtime_version) -> Grant      or GrantRefused: what it needs is not given here
+    unannounced_changes(old, new) -> BreakingChange, ...   what breaks callers without the version saying so
 
 Versions are semantic versions (`semver.Version`); requirements on them (`VersionReq`) have Cargo's meaning, and topic
 patterns (`TopicPattern`) RabbitMQ's. Everything that a manifest can be refused for is refused here, before a byte of
@@ -10,6 +11,7 @@ wasm is read. Reading files, compiling JSON Schemas and enforcing a grant are th
 
 from semver import Version
 
+from .compatibility import BreakingChange, breaking_changes, unannounced_changes
 from .errors import GrantRefused, InvalidValue, ManifestError, Problem
 from .manifest import (
     Abi,
@@ -31,11 +33,12 @@ from .manifest import (
 from .parse import parse_manifest
 from .policy import Grant, Limits, Policy, SomeLimits, grant
 from .topics import TopicPattern, is_topic
-from .versions import Comparator, VersionReq, parse_version, runtime_version
+from .versions import Comparator, VersionReq, next_incompatible, parse_version, runtime_version
 
 __all__ = [
     "Abi",
     "Action",
+    "BreakingChange",
     "Build",
     "Bus",
     "Capabilities",
@@ -60,10 +63,13 @@ __all__ = [
     "TopicPattern",
     "Version",
     "VersionReq",
+    "breaking_changes",
     "grant",
     "is_plugin_name",
     "is_topic",
+    "next_incompatible",
     "parse_manifest",
     "parse_version",
     "runtime_version",
+    "unannounced_changes",
 ]
