@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
-from warren.manifests import ManifestError
+from warren.manifests import BreakingChange, Manifest, ManifestError, unannounced_changes
 
 from .errors import LoadFailed, PluginError, PluginNotFound
-from .files import Identity, PluginFiles
+from .files import Identity, OnDisk, PluginFiles
 from .lifecycle import Observers, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .loaded import LoadedPlugins
 from .loading import Loader
@@ -80,14 +80,13 @@ class Keeper:
         `ManifestError` or `LoadFailed`, and `PluginNotFound` when `still` is not loaded any more by the time that it is
         this one's turn; nothing has changed then.
         """
-        manifest = await asyncio.to_thread(files.read_manifest)
+        name = (await asyncio.to_thread(files.read_manifest)).name
         before = self.loaded_from(files)
-        async with self._alone(manifest.name, manifest.name if before is None else before.name):
+        async with self._alone(name, name if before is None else before.name):
             if still is not None and self.loaded.get(still.name, still.version) is None:
                 raise PluginNotFound(still.name)
-            self._check_place(files, Identity(manifest.name, str(manifest.version)), takes_over=takes_over)
-            plugin = await self._loader.prepare(files)
-            if plugin.name != manifest.name:
+            plugin = await self._ready(files, takes_over=takes_over)
+            if plugin.name != name:
                 raise LoadFailed(str(files.manifest), "changed while it was read", may_pass=True)
             self._take_in(plugin, takes_over=takes_over)
             return plugin
@@ -95,7 +94,9 @@ class Keeper:
     async def load_all(self, loads: Sequence[Load]) -> tuple[Plugin, ...]:
         """Load all that can be; what cannot is in `refusals`. Of two alike, the first one is taken."""
         async with self._alone(*(load.pair.identity.name for load in loads if load.pair.identity is not None)):
-            preparing = [asyncio.ensure_future(self._loader.prepare(load.files)) for load in loads]
+            preparing = [
+                asyncio.ensure_future(self._ready(load.files, takes_over=load.origin is not None)) for load in loads
+            ]
             await asyncio.gather(*preparing, return_exceptions=True)
             taken: list[Plugin] = []
             for load, prepared in zip(loads, preparing, strict=True):
@@ -106,6 +107,13 @@ class Keeper:
                 except (PluginError, ManifestError) as error:
                     self.refuse(load.files, error, load.pair.digest)
         return tuple(taken)
+
+    async def _ready(self, files: PluginFiles, *, takes_over: bool) -> Plugin:
+        """A plugin that may be swapped in; what can be refused without compiling it is."""
+        manifest = await asyncio.to_thread(files.read_manifest)
+        self._check_place(files, Identity(manifest.name, str(manifest.version)), takes_over=takes_over)
+        await self._check_successor(files, manifest)
+        return await self._loader.prepare(files)
 
     def _take_in(self, plugin: Plugin, *, takes_over: bool = False) -> None:
         """The swap."""
@@ -140,6 +148,18 @@ class Keeper:
             reason = f"{identity.name} {identity.version} is loaded from {standing.files.wasm} already"
             raise LoadFailed(source, reason, may_pass=True)
 
+    async def _check_successor(self, files: PluginFiles, manifest: Manifest) -> None:
+        """Whether who calls what is loaded can go on with this. Raises `LoadFailed`.
+
+        It is compared with the version whose requests it would get: the same, or the next lower one. Going back to a
+        lower version is never refused.
+        """
+        lower = [one for one in self.loaded.versions(manifest.name) if one.manifest.version <= manifest.version]
+        if lower:
+            changes = await asyncio.to_thread(unannounced_changes, lower[-1].manifest, manifest)
+            if changes:
+                raise LoadFailed(str(files.manifest), _broken(lower[-1], changes), may_pass=True)
+
     def refuse(self, files: PluginFiles, error: PluginError | ManifestError, digest: bytes) -> None:
         """A pair that was found is not taken; `say_refused`, but the same once only."""
         last = self.refusals.get(files)
@@ -156,6 +176,14 @@ class Keeper:
             _log.warning("not loaded, and %s %s stays as it is: %s", standing.name, standing.version, error)
             standing.usage.refused(str(error))
         self.observers.tell(PluginRefused(files, error, standing))
+
+    def take_back(self, disk: Iterable[OnDisk]) -> None:
+        """Forget what was refused of pairs that hold again what is loaded from them."""
+        for pair in disk:
+            plugin = None if pair.identity is None else self.loaded.get(*pair.identity)
+            if plugin is not None and (plugin.files, plugin.digest) == (pair.files, pair.digest):
+                self.refusals.pop(pair.files, None)
+                plugin.usage.accepted()
 
     def not_again(self, *, retry: bool) -> dict[PluginFiles, bytes]:
         """What is not to be tried again while it holds the same. What may pass is: after any change, or to `retry`."""
@@ -228,3 +256,10 @@ class Keeper:
             for lock in locks:
                 await stack.enter_async_context(lock)
             yield
+
+
+def _broken(standing: Plugin, changes: Sequence[BreakingChange]) -> str:
+    """What `changes` break, and what to do."""
+    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+    name = f"{standing.name} {standing.version}"
+    return f"breaks who calls {name}: {changes[0]}{more}; raise the version as for a breaking change, or unload {name}"

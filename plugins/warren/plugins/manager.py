@@ -103,6 +103,7 @@ class PluginManager:
         folder = self._folder()
         found = await asyncio.to_thread(lambda: [read_pair(files) for files in find_plugins(folder)])
         self._keeper.forget_refusals({one.files for one in found})
+        self._keeper.take_back(found)
         standing = self._keeper.standing()
         steps = plan([*found, *from_elsewhere(standing, folder)], standing)
         for step in steps:

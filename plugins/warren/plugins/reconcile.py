@@ -93,15 +93,15 @@ def plan(
         if due and refused.get(pair.files) != pair.digest:
             loads.append(Load(pair, origin))
 
+    paths = {one.identity: one.files for one in loaded.values()} | {move.identity: move.files for move in moves}
     unloads: list[Unload] = []
     for identity in lost - homes.keys():
         files = loaded[identity].files
         there = pairs.get(files)
         if there is None:
             due = refused.get(files) != GONE
-        else:  # loading what is there now takes this one away; unless that one is loaded already, and has moved here
-            successor = None if there.identity is None else loaded.get(there.identity)
-            due = successor is not None and (successor.files == files or homes.get(successor.identity) is there)
+        else:  # loading what is there now takes this one away; unless that is loaded already, and has come here
+            due = there.identity is not None and paths.get(there.identity) == files
         if due:
             unloads.append(Unload(files, identity))
     return (*moves, *loads, *sorted(unloads, key=lambda step: step.identity))

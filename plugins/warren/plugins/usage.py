@@ -61,6 +61,12 @@ class Usage:
         self.last_error = None
         self.status = "loaded"
 
+    def accepted(self) -> None:
+        """What lies on disk is what is loaded, whatever was refused in between."""
+        if self.status == "stale":
+            self.last_error = None
+            self.status = "loaded"
+
     def refused(self, reason: str) -> None:
         """What should have taken its place was refused."""
         self.last_error = reason

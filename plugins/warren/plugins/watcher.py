@@ -175,6 +175,7 @@ class Watcher:
         disk = from_elsewhere(standing, self._directory)
         # Half a pair is what is left of a plugin; or it is wrong, and said to be so by being tried.
         disk += [read for stamp, read in self._readings.values() if None not in stamp or read.files not in sources]
+        self._keeper.take_back(disk)
         unseen = {files for files in sources if self._is_ours(files)} - scan.stamps.keys()
         return plan(
             disk,
@@ -207,7 +208,7 @@ class Watcher:
             now = asyncio.get_running_loop().time()
             if isinstance(step, Unload) or not self._settling.postpone(step.files, now):
                 self._keeper.refuse(step.files, error, digest)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a defect must be told of like everything else
             _log.exception("hot reload failed, and not by the fault of %s", step.files.wasm)
             failure = LoadFailed(str(step.files.wasm), f"hot reload failed: {type(error).__name__}", may_pass=True)
             self._keeper.refuse(step.files, failure, digest)
