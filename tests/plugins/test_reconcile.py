@@ -36,7 +36,7 @@ def told(step: Step) -> str:
     match step:
         case Load(origin=None):
             return f"load {stem}"
-        case Load(origin=origin):
+        case Load(origin=PluginFiles() as origin):
             return f"load {stem} for {origin.wasm.stem}"
         case Move(identity=identity):
             return f"move {identity.name} {identity.version} to {stem}"

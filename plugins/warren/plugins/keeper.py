@@ -4,8 +4,9 @@ A successor is made ready first (see `loading`) and swapped in within one step o
 finds the one or the other, and a bad one changes nothing. Runs under way end in the plugin they began in; its
 `shutdown` follows the last of them, in the background.
 
-Changes to one plugin come one after another, in the order they were asked for; those to different plugins do not wait
-for each other, and no run waits for any. Everything is checked again at the swap, so the locks are about order alone.
+Changes to one plugin come one after another; those to different plugins do not wait for each other, and no run waits
+for any. Everything is checked again at the swap, which therefore needs no lock: the locks keep an older one from being
+swapped in after a newer one.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from .files import PluginFiles, Stamp
 
 @dataclass(slots=True)
 class _Look:
-    """How a pair looks, since when, and since when it must have been so to be believed; in the event loop's time."""
+    """How a pair looks, and since when, in the event loop's time. `needs_patience`: it could not be loaded."""
 
     stamp: Stamp
     since: float
@@ -41,19 +41,16 @@ class Settling:
 
     def unsettled(self, now: float, loaded: Collection[PluginFiles]) -> dict[PluginFiles, float]:
         """The pairs not to be believed yet, each with the time when it will be if it stays as it is."""
-        arriving = any(files not in loaded and now < look.since + self._quiet_s for files, look in self._looks.items())
-        times = {files: look.since + self._needed(look, arriving=arriving) for files, look in self._looks.items()}
+        there = {files: look for files, look in self._looks.items() if look.stamp != (None, None)}
+        gone = self._looks.keys() - there.keys()
+        times = {
+            files: look.since + (self._patience_s if look.needs_patience or None in look.stamp else self._quiet_s)
+            for files, look in there.items()
+        }
+        arriving = any(at > now for files, at in times.items() if files not in loaded)
+        needed_s = self._patience_s if arriving else self._quiet_s
+        times |= {files: self._looks[files].since + needed_s for files in gone}
         return {files: at for files, at in times.items() if at > now}
-
-    def _needed(self, look: _Look, *, arriving: bool) -> float:
-        match look.stamp:
-            case (None, None):
-                patient = arriving
-            case (None, _) | (_, None):
-                patient = True
-            case _:
-                patient = look.needs_patience
-        return self._patience_s if patient else self._quiet_s
 
     def postpone(self, files: PluginFiles, now: float) -> bool:
         """It could not be loaded. Whether it may yet become whole, and is unsettled until that is past."""

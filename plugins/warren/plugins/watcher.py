@@ -205,13 +205,18 @@ class Watcher:
             else:
                 await self._keeper.unload(*step.identity)
         except (PluginError, ManifestError) as error:
-            now = asyncio.get_running_loop().time()
-            if isinstance(step, Unload) or not self._settling.postpone(step.files, now):
+            if isinstance(step, Unload) or not self._may_be_half_written(step.files, error):
                 self._keeper.refuse(step.files, error, digest)
         except Exception as error:  # noqa: BLE001 - a defect must be told of like everything else
             _log.exception("hot reload failed, and not by the fault of %s", step.files.wasm)
             failure = LoadFailed(str(step.files.wasm), f"hot reload failed: {type(error).__name__}", may_pass=True)
             self._keeper.refuse(step.files, failure, digest)
+
+    def _may_be_half_written(self, files: PluginFiles, error: PluginError | ManifestError) -> bool:
+        """Whether that would explain it, and there has been no time yet to see; then it is tried again."""
+        if isinstance(error, PluginError) and error.may_pass:  # it is not for what it holds
+            return False
+        return self._settling.postpone(files, asyncio.get_running_loop().time())
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
