@@ -350,7 +350,7 @@ async def test_discovering_again_loads_what_is_new_changed_or_moved_and_nothing_
             (tmp_path / f"moved{suffix}").rename(tmp_path / f"elsewhere{suffix}")
         loaded = await manager.discover_and_load()
         assert [plugin.name for plugin in loaded] == ["bad", "changed", "new"]
-        assert manager.failures == ()
+        assert not manager.failures
         assert manager.find("same") is same
         assert manager.find("moved") is moved
         assert moved.files.wasm == tmp_path / "elsewhere.wasm"

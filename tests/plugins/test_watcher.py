@@ -31,6 +31,7 @@ from warren.plugins import (
 
 #: Patience is long enough to see that it is had, and short enough to wait for.
 QUICK: Final = WatchOptions(quiet_s=0.05, patience_s=0.6, rescan_s=30.0)
+PATIENT: Final = replace(QUICK, patience_s=60.0)
 
 
 def says(text: str) -> bytes:
@@ -43,11 +44,17 @@ class Watched:
     def __init__(self, manager: PluginManager) -> None:
         self.manager = manager
         self.events: list[LifecycleEvent] = []
-        manager.observe(self.events.append)
+        self._witnesses = 0
+        manager.observe(self._note)
+
+    def _note(self, event: LifecycleEvent) -> None:
+        if isinstance(event, PluginRefused) or not event.plugin.name.startswith("witness"):
+            self.events.append(event)
 
     def loaded(self) -> dict[str, str]:
-        """The stem that each version was loaded from."""
-        return {f"{one.name} {one.version}": one.files.wasm.stem for one in self.manager.plugins()}
+        """The stem that each version was loaded from, witnesses aside."""
+        loaded = {f"{one.name} {one.version}": one.files.wasm.stem for one in self.manager.plugins()}
+        return {identity: stem for identity, stem in loaded.items() if not identity.startswith("witness")}
 
     def told(self, kind: type[LifecycleEvent]) -> list[LifecycleEvent]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -57,7 +64,7 @@ class Watched:
             while not condition():  # noqa: ASYNC110 - a bounded wait for what has no event
                 await asyncio.sleep(0.005)
 
-    async def until_loaded(self, *versions: str, **stems: str) -> None:
+    async def until_loaded(self, *versions: str) -> None:
         """Until these are loaded, and nothing else."""
         try:
             await self.until(lambda: set(self.loaded()) == set(versions))
@@ -71,11 +78,10 @@ class Watched:
 
     async def until_seen(self, folder: Path) -> None:
         """Until what was done to the folder before has been seen to: a plugin that came later is loaded."""
-        write_plugin(folder, "witness")
-        await self.until(lambda: "witness 1.0.0" in self.loaded())
-        for suffix in (".wasm", ".toml"):
-            (folder / f"witness{suffix}").unlink()
-        await self.until(lambda: "witness 1.0.0" not in self.loaded())
+        self._witnesses += 1
+        name = f"witness{self._witnesses}"
+        write_plugin(folder, name)
+        await self.until(lambda: name in {one.name for one in self.manager.plugins()})
 
 
 @asynccontextmanager
@@ -170,7 +176,7 @@ async def test_a_renamed_pair_stays_loaded_all_along(tmp_path: Path) -> None:
         path = tmp_path / "deep" / "c.wasm"
         path.write_bytes(says("new"))
         await here.until_it_says("a", "new")
-        assert [event.plugin.name for event in here.events if isinstance(event, PluginUnloaded)] == ["witness"]
+        assert here.told(PluginUnloaded) == []
 
 
 async def test_a_pair_that_was_renamed_and_changed_leaves_no_gap(tmp_path: Path) -> None:
@@ -185,7 +191,7 @@ async def test_a_pair_that_was_renamed_and_changed_leaves_no_gap(tmp_path: Path)
 
 async def test_a_pair_that_is_renamed_one_file_after_the_other_is_waited_for(tmp_path: Path) -> None:
     path = write_plugin(tmp_path, "a")
-    async with watching(tmp_path) as here:
+    async with watching(tmp_path, PATIENT) as here:
         a = here.manager.find("a")
         path.rename(tmp_path / "b.wasm")
         await here.until_seen(tmp_path)
@@ -209,7 +215,7 @@ async def test_half_a_pair_is_no_plugin_in_the_end(tmp_path: Path) -> None:
 
 async def test_a_module_without_its_manifest_is_waited_for(tmp_path: Path) -> None:
     """As a build script has it: first the module, and the manifest when that is done."""
-    async with watching(tmp_path) as here:
+    async with watching(tmp_path, PATIENT) as here:
         (tmp_path / "a.wasm").write_bytes(wat())
         await here.until_seen(tmp_path)
         assert here.told(PluginRefused) == []
@@ -233,7 +239,7 @@ async def test_a_copy_that_takes_its_time_is_loaded_once_and_whole(tmp_path: Pat
 
 async def test_a_copy_that_pauses_is_not_refused_at_first_sight(tmp_path: Path) -> None:
     wasm = wat()
-    async with watching(tmp_path) as here:
+    async with watching(tmp_path, PATIENT) as here:
         path = write_plugin(tmp_path, "a", wasm[:50])
         await here.until_seen(tmp_path)  # by which time the half of it has been tried
         path.write_bytes(wasm)
@@ -259,7 +265,7 @@ async def test_a_bad_pair_is_refused_once_and_taken_when_it_is_mended(
         assert await here.manager.execute_plugin("a", "x") == "one"
         path.write_bytes(says("one"))
         await here.until(lambda: here.manager.list_plugins()[0].status == "loaded")
-        assert here.manager.failures == ()
+        assert not here.manager.failures
         assert here.told(PluginReplaced) == [], "it is what it was"
         path.write_bytes(says("two"))
         await here.until_it_says("a", "two")
@@ -285,7 +291,7 @@ async def test_a_twin_is_refused_and_takes_over_when_the_first_goes(tmp_path: Pa
         assert "second.wasm: a 1.0.0 is loaded from " in str(here.manager.failures[0])
         remove(first)
         await here.until(lambda: here.loaded() == {"a 1.0.0": "second"})
-        assert here.manager.failures == ()
+        assert not here.manager.failures
         assert here.told(PluginUnloaded) == []
 
 
@@ -296,7 +302,7 @@ async def test_what_found_no_place_is_loaded_when_there_is_one(tmp_path: Path) -
         await here.until(lambda: here.manager.failures)
         remove(first)
         await here.until_loaded("b 1.0.0")
-        assert here.manager.failures == ()
+        assert not here.manager.failures
 
 
 @pytest.mark.parametrize(
