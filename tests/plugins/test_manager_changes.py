@@ -342,7 +342,7 @@ async def test_discovering_again_loads_what_is_new_changed_or_moved_and_nothing_
     write_plugin(tmp_path, "bad", b"no")
     async with PluginManager(tmp_path) as manager:
         same, moved = manager.find("same"), manager.find("moved")
-        assert len(manager.failures) == 1
+        assert "bad.wasm" in str(manager.failures[0])
         write_plugin(tmp_path, "changed", says("changed"))
         write_plugin(tmp_path, "new")
         write_plugin(tmp_path, "bad")

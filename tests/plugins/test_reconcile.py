@@ -33,15 +33,11 @@ def standing(text: str) -> Standing:
 
 def told(step: Step) -> str:
     stem = step.files.wasm.stem
-    match step:
-        case Load(origin=None):
-            return f"load {stem}"
-        case Load(origin=PluginFiles() as origin):
-            return f"load {stem} for {origin.wasm.stem}"
-        case Move(identity=identity):
-            return f"move {identity.name} {identity.version} to {stem}"
-        case _:
-            return f"unload {step.identity.name} {step.identity.version}"
+    if isinstance(step, Load):
+        return f"load {stem} for {step.origin.wasm.stem}" if step.origin else f"load {stem}"
+    if isinstance(step, Move):
+        return f"move {step.identity.name} {step.identity.version} to {stem}"
+    return f"unload {step.identity.name} {step.identity.version}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["why"] for case in CASES])
