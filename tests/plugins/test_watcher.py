@@ -33,6 +33,9 @@ from warren.plugins import (
 QUICK: Final = WatchOptions(quiet_s=0.05, patience_s=0.6, rescan_s=30.0)
 PATIENT: Final = replace(QUICK, patience_s=60.0)
 
+#: A time in the far future, in seconds since the epoch.
+LATER_S: Final = 4e9
+
 
 def says(text: str) -> bytes:
     return answering(f'{{"success":true,"result":"{text}","error":null}}')
@@ -115,7 +118,7 @@ async def test_plugins_come_change_and_go_with_their_files(options: WatchOptions
         path = write_plugin(tmp_path, "a", says("one"))
         await here.until_loaded("first 1.0.0", "a 1.0.0")
         path.write_bytes(says("two"))
-        os.utime(path, (1, 1))  # `watchfiles` compares whole seconds when it polls
+        os.utime(path, (LATER_S, LATER_S))  # polling, `watchfiles` sees a file that is newer by a second
         await here.until_it_says("a", "two")
         remove(path)
         await here.until_loaded("first 1.0.0")
@@ -417,6 +420,26 @@ async def test_a_hundred_changes_at_once_are_all_seen_to(tmp_path: Path) -> None
             write_plugin(tmp_path, "many", wasm, version=f"1.{number}.0")
         await here.until_loaded(*(f"new{number} 1.0.0" for number in range(40)), "many 1.19.0")
         assert here.told(PluginRefused) == []
+
+
+async def test_plugins_that_need_one_another_come_and_go_in_any_order(tmp_path: Path) -> None:
+    def needs(name: str) -> str:
+        return f'[[plugin.dependencies]]\nname = "{name}"\nversion_req = "1"\noptional = false\n'
+
+    async with watching(tmp_path) as here:
+        write_plugin(tmp_path, "a", manifest_extra=needs("b"))
+        await here.until(lambda: "a 1.0.0 needs b ^1, but there is no plugin b" in "".join(here.failures()))
+        write_plugin(tmp_path, "b", manifest_extra=needs("c"))
+        write_plugin(tmp_path, "c")
+        await here.until_loaded("a 1.0.0", "b 1.0.0", "c 1.0.0")
+        assert not here.failures()
+        remove(tmp_path / "c.wasm")
+        await here.until(lambda: "c 1.0.0 is needed by a 1.0.0, b 1.0.0" in "".join(here.failures()))
+        remove(tmp_path / "a.wasm")
+        remove(tmp_path / "b.wasm")
+        await here.until_loaded()
+        assert len(here.told(PluginRefused)) == 2
+        assert not here.failures()
 
 
 async def test_one_that_takes_long_to_load_keeps_no_other_waiting(

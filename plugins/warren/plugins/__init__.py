@@ -20,6 +20,7 @@ from .errors import (
     ResourceLimit,
     RunFailed,
     SecurityViolation,
+    StillNeeded,
     UnexpectedAnswer,
 )
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
@@ -59,6 +60,7 @@ __all__ = [
     "ResourceLimit",
     "RunFailed",
     "SecurityViolation",
+    "StillNeeded",
     "UnexpectedAnswer",
     "WatchOptions",
 ]

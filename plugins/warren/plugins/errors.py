@@ -64,6 +64,22 @@ class PluginNotFound(PluginError):
         return f"no plugin {self.name!r} is loaded"
 
 
+class StillNeeded(PluginError):
+    """A plugin that others need, which are loaded; `dependants` are those, each as name and version."""
+
+    may_pass = True
+
+    def __init__(self, name: str, version: str | None, dependants: tuple[str, ...]) -> None:
+        super().__init__(name, version, dependants)
+        self.name = name
+        self.version = version
+        self.dependants = dependants
+
+    def __str__(self) -> str:
+        plugin = self.name if self.version is None else f"{self.name} {self.version}"
+        return f"{plugin} is needed by {', '.join(self.dependants)}; unload it with its dependants, or these before it"
+
+
 class InvalidInput(PluginError):
     """What was given to a plugin cannot be said in JSON."""
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
-from warren.manifests import BreakingChange, Manifest, ManifestError, unannounced_changes
+from warren.manifests import Manifest, ManifestError, dependants, load_order
 
-from .errors import LoadFailed, PluginError, PluginNotFound
+from .admission import broken_callers, taken_away, unmet_needs
+from .errors import LoadFailed, PluginError, PluginNotFound, StillNeeded
 from .files import Identity, OnDisk, PluginFiles
 from .lifecycle import Observers, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .loaded import LoadedPlugins
@@ -93,32 +94,56 @@ class Keeper:
             return plugin
 
     async def load_all(self, loads: Sequence[Load]) -> tuple[Plugin, ...]:
-        """Load all that can be; what cannot is in `refusals`. Of two alike, the first one is taken."""
+        """Load all that can be, each after what it needs; what cannot is in `refusals`. Of two alike, one is taken."""
         async with self._alone(*(load.pair.identity.name for load in loads if load.pair.identity is not None)):
             preparing = [
-                asyncio.ensure_future(self._ready(load.files, takes_over=load.origin is not None)) for load in loads
+                asyncio.ensure_future(self._ready(load.files, takes_over=load.origin is not None, in_company=True))
+                for load in loads
             ]
             await asyncio.gather(*preparing, return_exceptions=True)
-            taken: list[Plugin] = []
+            ready: list[tuple[Load, Plugin]] = []
             for load, prepared in zip(loads, preparing, strict=True):
                 try:
-                    plugin = prepared.result()
-                    self._take_in(plugin, takes_over=load.origin is not None)
-                    taken.append(plugin)
+                    ready.append((load, prepared.result()))
                 except (PluginError, ManifestError) as error:
                     self.refuse(load.files, error, load.pair.digest)
+            return self._take_in_order(ready)
+
+    def _take_in_order(self, ready: Sequence[tuple[Load, Plugin]]) -> tuple[Plugin, ...]:
+        coming = {plugin.identity for _, plugin in ready}
+        staying = [plugin.manifest for plugin in self.loaded if plugin.identity not in coming]
+        found = load_order([*staying, *(plugin.manifest for _, plugin in ready)])
+        places = {id(manifest): place for place, manifest in enumerate(found.order)}
+        unmet = {id(refused.manifest): str(refused.reason) for refused in found.refused}
+        taken: list[Plugin] = []
+        for load, plugin in sorted(ready, key=lambda one: places.get(id(one[1].manifest), len(places))):
+            try:
+                self._take_in(plugin, takes_over=load.origin is not None)
+            except LoadFailed as error:
+                # What is missing may only be missing since it was refused itself: the order knows what is to blame.
+                reason = unmet.get(id(plugin.manifest))
+                blamed = error if reason is None else LoadFailed(str(load.files.manifest), reason, may_pass=True)
+                self.refuse(load.files, blamed, load.pair.digest)
+            else:
+                taken.append(plugin)
         return tuple(taken)
 
-    async def _ready(self, files: PluginFiles, *, takes_over: bool) -> Plugin:
-        """A plugin that may be swapped in; what can be refused without compiling it is."""
+    async def _ready(self, files: PluginFiles, *, takes_over: bool, in_company: bool = False) -> Plugin:
+        """A plugin that may be swapped in; what can be refused without compiling it is.
+
+        What it needs has to be loaded, unless it comes `in_company`.
+        """
         manifest = await asyncio.to_thread(files.read_manifest)
         self._check_place(files, Identity(manifest.name, str(manifest.version)), takes_over=takes_over)
-        await self._check_successor(files, manifest)
+        if not in_company:
+            self._check_needs(files, manifest, takes_over=takes_over)
+        await self._check_callers(files, manifest)
         return await self._loader.prepare(files)
 
     def _take_in(self, plugin: Plugin, *, takes_over: bool = False) -> None:
         """The swap."""
         self._check_place(plugin.files, plugin.identity, takes_over=takes_over)
+        self._check_needs(plugin.files, plugin.manifest, takes_over=takes_over)
         standing = self.loaded.get(plugin.name, plugin.version)
         before = None if takes_over else self.loaded_from(plugin.files)
         if standing is not None:
@@ -149,17 +174,22 @@ class Keeper:
             reason = f"{identity.name} {identity.version} is loaded from {standing.files.wasm} already"
             raise LoadFailed(source, reason, may_pass=True)
 
-    async def _check_successor(self, files: PluginFiles, manifest: Manifest) -> None:
-        """Whether who calls what is loaded can go on with this. Raises `LoadFailed`.
+    def _check_needs(self, files: PluginFiles, manifest: Manifest, *, takes_over: bool) -> None:
+        """Whether it has what it needs, and leaves to others what they need. Raises `LoadFailed`."""
+        before = None if takes_over else self.loaded_from(files)
+        loaded = [plugin.manifest for plugin in self.loaded]
+        reason = None
+        if before is not None and before.identity != (manifest.name, str(manifest.version)):
+            reason = taken_away(before.manifest, manifest, loaded)
+            loaded.remove(before.manifest)
+        if reason := reason or unmet_needs(manifest, loaded):
+            raise LoadFailed(str(files.manifest), reason, may_pass=True)
 
-        It is compared with the version whose requests it would get: the same, or the next lower one. Going back to a
-        lower version is never refused.
-        """
-        lower = [one for one in self.loaded.versions(manifest.name) if one.manifest.version <= manifest.version]
-        if lower:
-            changes = await asyncio.to_thread(unannounced_changes, lower[-1].manifest, manifest)
-            if changes:
-                raise LoadFailed(str(files.manifest), _broken(lower[-1], changes), may_pass=True)
+    async def _check_callers(self, files: PluginFiles, manifest: Manifest) -> None:
+        """Whether who calls what is loaded can go on with this. Raises `LoadFailed`."""
+        versions = [plugin.manifest for plugin in self.loaded.versions(manifest.name)]
+        if reason := await asyncio.to_thread(broken_callers, manifest, versions):
+            raise LoadFailed(str(files.manifest), reason, may_pass=True)
 
     def refuse(self, files: PluginFiles, error: PluginError | ManifestError, digest: bytes) -> None:
         """A pair that was found is not taken; `say_refused`, but the same once only."""
@@ -211,16 +241,31 @@ class Keeper:
         plugin.files = files
         self.refusals.pop(files, None)
 
-    async def unload(self, name: str, version: str | None = None) -> list[Plugin]:
-        """Take one version, or every one, out of use, and give back which. Raises `PluginNotFound`."""
-        async with self._alone(name):
-            loaded = self.loaded.versions(name)
-            leaving = [plugin for plugin in loaded if version in (None, plugin.version)]
-            if not leaving:
-                raise PluginNotFound(name, version, tuple(plugin.version for plugin in loaded))
-            for plugin in leaving:
-                self.let_go(plugin)
-            return leaving
+    async def unload(self, name: str, version: str | None = None, *, with_dependants: bool = False) -> list[Plugin]:
+        """Take one version, or every one, out of use, and give back what went, in that order.
+
+        Raises `PluginNotFound`, and `StillNeeded` while others need it, unless they go `with_dependants`.
+        """
+        names = {name}
+        while True:
+            async with self._alone(*names):
+                leaving = self._leaving(name, version, with_dependants=with_dependants)
+                if names.issuperset(plugin.name for plugin in leaving):
+                    for plugin in leaving:
+                        self.let_go(plugin)
+                    return leaving
+            names.update(plugin.name for plugin in leaving)
+
+    def _leaving(self, name: str, version: str | None, *, with_dependants: bool) -> list[Plugin]:
+        loaded = self.loaded.versions(name)
+        asked = [plugin for plugin in loaded if version in (None, plugin.version)]
+        if not asked:
+            raise PluginNotFound(name, version, tuple(plugin.version for plugin in loaded))
+        needing = dependants([one.manifest for one in asked], [plugin.manifest for plugin in self.loaded])
+        if needing and not with_dependants:
+            raise StillNeeded(name, version, tuple(f"{one.name} {one.version}" for one in needing))
+        by_identity = {plugin.identity: plugin for plugin in self.loaded}
+        return [*(by_identity[Identity(one.name, str(one.version))] for one in needing), *asked]
 
     def set_aside(self, plugins: Iterable[Plugin]) -> None:
         """They were unloaded by order, and their files are to be left alone until they change."""
@@ -243,8 +288,9 @@ class Keeper:
             _log.warning("%s %s did not shut down well: %s", plugin.name, plugin.version, outcome.error)
 
     async def close(self) -> None:
-        """Unload everything, and wait until each has shut down. Idempotent."""
-        for plugin in self.loaded:
+        """Unload everything, what others need last, and wait until each has shut down. Idempotent."""
+        places = {id(one): place for place, one in enumerate(load_order(one.manifest for one in self.loaded).order)}
+        for plugin in sorted(self.loaded, key=lambda one: places.get(id(one.manifest), -1), reverse=True):
             self.let_go(plugin)
         while self._retiring:
             await asyncio.wait(self._retiring)
@@ -257,10 +303,3 @@ class Keeper:
             for lock in locks:
                 await stack.enter_async_context(lock)
             yield
-
-
-def _broken(standing: Plugin, changes: Sequence[BreakingChange]) -> str:
-    """What `changes` break, and what to do."""
-    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
-    name = f"{standing.name} {standing.version}"
-    return f"breaks who calls {name}: {changes[0]}{more}; raise the version as for a breaking change, or unload {name}"

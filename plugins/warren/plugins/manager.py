@@ -11,16 +11,17 @@ never keeps the others from loading. What it holds is the `keeper`'s business, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
-from warren.manifests import ManifestError, Policy, VersionReq
+from warren.manifests import Manifest, ManifestError, Policy, VersionReq, resolve
 
 from .errors import LoadFailed, PluginError, PluginNotFound
 from .execution import execute
-from .files import PluginFiles, find_plugins, read_pair
+from .files import Identity, PluginFiles, find_plugins, read_pair
 from .host import STANDARD_FUNCTIONS, HostFunction
 from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
@@ -96,9 +97,10 @@ class PluginManager:
     # Loading and unloading.
 
     async def discover_and_load(self) -> tuple[Plugin, ...]:
-        """Load every plugin under the folder that is not loaded as it is there; those that were loaded now.
+        """Load every plugin under the folder that is not loaded as it is there, each after what it needs.
 
-        What could not be loaded is in `failures`, with the reason. Raises `LoadFailed` when there is no such folder.
+        Gives those that were loaded now, in that order. What could not be loaded, or lacks what it needs, is in
+        `failures` with the reason. Raises `LoadFailed` when there is no such folder.
         """
         folder = self._folder()
         found = await asyncio.to_thread(lambda: [read_pair(files) for files in find_plugins(folder)])
@@ -114,7 +116,8 @@ class PluginManager:
     async def load_plugin(self, path: Path | str) -> Plugin:
         """Load the pair that `path`, its `.wasm` or its `.toml`, belongs to, in the place of what came from it before.
 
-        Raises `ManifestError` or `LoadFailed`, each naming the file; nothing has changed then.
+        What it needs has to be loaded (or see `load_with_dependencies`). Raises `ManifestError` or `LoadFailed`, each
+        naming the file; nothing has changed then.
         """
         return await self._load(self._pair(Path(path)))
 
@@ -128,12 +131,31 @@ class PluginManager:
         plugin = self._exactly(name, version)
         return await self._load(plugin.files, still=plugin)
 
-    async def unload_plugin(self, name: str, version: str | None = None) -> None:
-        """Take one version out of use, or the whole plugin; runs under way end well. Raises `PluginNotFound`.
+    async def load_with_dependencies(
+        self, name: str, requirement: VersionReq | str | None = None
+    ) -> tuple[Plugin, ...]:
+        """Load a plugin from the folder, and before it what it needs: the highest versions that go together.
 
-        Under hot reload it is loaded again when its files change.
+        What is loaded may serve as well, and stays. Gives all of them, each after what it needs. Raises
+        `ResolutionError` when there is no such plugin, or nothing that goes together; and what `load_plugin` does, when
+        those before the one named are loaded.
         """
-        self._keeper.set_aside(await self._keeper.unload(name, version))
+        if not isinstance(requirement, VersionReq):
+            requirement = VersionReq.parse(requirement or "*")
+        found = await asyncio.to_thread(_manifests, self._folder())
+        available = [plugin.manifest for plugin in self.plugins()]
+        known = {plugin.identity for plugin in self.plugins()}
+        available += [manifest for identity, (manifest, _) in found.items() if identity not in known]
+        order = [Identity(one.name, str(one.version)) for one in resolve([(name, requirement)], available).order]
+        return tuple([self._keeper.loaded.get(*one) or await self._load(found[one][1]) for one in order])
+
+    async def unload_plugin(self, name: str, version: str | None = None, *, with_dependants: bool = False) -> None:
+        """Take one version out of use, or the whole plugin; runs under way end well.
+
+        Plugins that need it go before it when they are to go `with_dependants`. Raises `PluginNotFound`, and
+        `StillNeeded` otherwise. Under hot reload what was unloaded is loaded again when its files change.
+        """
+        self._keeper.set_aside(await self._keeper.unload(name, version, with_dependants=with_dependants))
 
     async def _load(self, files: PluginFiles, *, still: Plugin | None = None) -> Plugin:
         try:
@@ -227,3 +249,13 @@ class PluginManager:
         """What there is to tell of each, by name and version."""
         names = sorted({plugin.name for plugin in self.plugins()})
         return tuple(plugin.info() for name in names for plugin in self._keeper.loaded.versions(name))
+
+
+def _manifests(folder: Path) -> dict[Identity, tuple[Manifest, PluginFiles]]:
+    """What there is to be loaded; a manifest that cannot be read is none, and of two alike the first counts."""
+    found: dict[Identity, tuple[Manifest, PluginFiles]] = {}
+    for files in find_plugins(folder):
+        with contextlib.suppress(LoadFailed, ManifestError):
+            manifest = files.read_manifest()
+            found.setdefault(Identity(manifest.name, str(manifest.version)), (manifest, files))
+    return found

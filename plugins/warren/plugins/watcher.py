@@ -72,6 +72,8 @@ class Watcher:
         self._settling = Settling(quiet_s=options.quiet_s, patience_s=options.patience_s)
         self._readings: dict[PluginFiles, tuple[Stamp, OnDisk]] = {}
         self._under_way: dict[PluginFiles, asyncio.Task[None]] = {}
+        #: What could not be done while others were under way, of which one may have been what it needs.
+        self._waiting: set[PluginFiles] = set()
         self._changed = asyncio.Event()
         self._deaf = asyncio.Event()
         self._listening_to: tuple[int, int] | None = None
@@ -180,7 +182,7 @@ class Watcher:
         return plan(
             disk,
             standing,
-            unsettled={*unsettled, *scan.unknown, *unseen, *self._under_way},
+            unsettled={*unsettled, *scan.unknown, *unseen, *self._under_way, *self._waiting},
             refused=self._keeper.not_again(retry=overdue),
         )
 
@@ -195,6 +197,8 @@ class Watcher:
 
     def _done(self, done: asyncio.Task[None]) -> None:
         self._under_way = {files: task for files, task in self._under_way.items() if task is not done}
+        if not self._under_way:
+            self._waiting.clear()
         self._changed.set()
 
     async def _carry_out(self, step: Load | Unload) -> None:
@@ -204,13 +208,19 @@ class Watcher:
                 await self._keeper.load(step.files, takes_over=step.origin is not None)
             else:
                 await self._keeper.unload(*step.identity)
+            self._waiting.clear()
         except (PluginError, ManifestError) as error:
-            if isinstance(step, Unload) or not self._may_be_half_written(step.files, error):
+            if isinstance(error, PluginError) and error.may_pass and self._others_are_under_way():
+                self._waiting.add(step.files)
+            elif isinstance(step, Unload) or not self._may_be_half_written(step.files, error):
                 self._keeper.refuse(step.files, error, digest)
         except Exception as error:  # noqa: BLE001 - a defect must be told of like everything else
             _log.exception("hot reload failed, and not by the fault of %s", step.files.wasm)
             failure = LoadFailed(str(step.files.wasm), f"hot reload failed: {type(error).__name__}", may_pass=True)
             self._keeper.refuse(step.files, failure, digest)
+
+    def _others_are_under_way(self) -> bool:
+        return any(task is not asyncio.current_task() for task in self._under_way.values())
 
     def _may_be_half_written(self, files: PluginFiles, error: PluginError | ManifestError) -> bool:
         """Whether that would explain it, and there has been no time yet to see; then it is tried again."""
