@@ -90,7 +90,7 @@ class _Plugin:
     def waits_for(self, waiting: AbstractSet[_Plugin]) -> set[_Plugin]:
         """Those of `waiting` that this depends on, directly or not."""
         found: set[_Plugin] = set()
-        ahead = [self]
+        ahead: list[_Plugin] = [self]
         for one in ahead:  # grows
             more = {option for _, options in one.options for option in options if option in waiting} - found
             found |= more

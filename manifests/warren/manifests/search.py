@@ -211,10 +211,10 @@ class _Provider(AbstractProvider[Requirement, Choice, str]):
         incompatibilities: Mapping[str, Iterator[Choice]],
     ) -> Sequence[Choice]:
         demanded = list(requirements[identifier])
-        if places := [one for one in demanded if isinstance(one, Place)]:
-            return () if cycle_through_last(places) else (LOAD_ORDER,)
-        allowing = [one.fits for one in demanded if not isinstance(one, Place)]
         excluded = set(incompatibilities[identifier])
+        if places := [one for one in demanded if isinstance(one, Place)]:
+            return () if LOAD_ORDER in excluded or cycle_through_last(places) else (LOAD_ORDER,)
+        allowing = [one.fits for one in demanded if not isinstance(one, Place)]
         shortest = min(allowing, key=len)
         return [one for one in shortest if one not in excluded and all(one in fits for fits in allowing)]
 
