@@ -42,10 +42,13 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     return "\n".join(map(printable, lines))
 
 
-def fitted_json(value: Any, width: int) -> list[str]:
-    """`value` as lines of JSON that are `printable`: whatever fits into `width` characters is on one line."""
+def fitted_json(value: Any, width: int, taken: int = 0) -> list[str]:
+    """`value` as lines of JSON that are `printable`: whatever fits into `width` characters is on one line.
+
+    Of the first line, `taken` characters belong to something else.
+    """
     line = _on_one_line(value)
-    if len(line) <= width or not value or not isinstance(value, Mapping | list | tuple):
+    if taken + len(line) <= width or not value or not isinstance(value, Mapping | list | tuple):
         return [line]
     if isinstance(value, Mapping):
         opening, closing = "{", "}"
@@ -55,7 +58,7 @@ def fitted_json(value: Any, width: int) -> list[str]:
         members = [("", item) for item in value]
     lines = [opening]
     for label, member in members:
-        first, *more = fitted_json(member, width - 3 - len(label))
+        first, *more = fitted_json(member, width - 2, len(label) + len(","))
         lines += [f"  {label}{first}", *(f"  {line}" for line in more)]
         lines[-1] += ","
     return [*lines[:-1], lines[-1].removesuffix(","), closing]
