@@ -37,7 +37,10 @@ def broken_callers(manifest: Manifest, versions: Sequence[Manifest]) -> str | No
     version is never refused. May take a second (see `unannounced_changes`).
     """
     lower = [one for one in versions if one.version <= manifest.version]
-    if not lower or not (changes := unannounced_changes(lower[-1], manifest)):
+    if not lower:
+        return None
+    changes = list(map(str, unannounced_changes(lower[-1], manifest)))
+    if not changes:
         return None
     old = f"{lower[-1].name} {lower[-1].version}"
     more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""

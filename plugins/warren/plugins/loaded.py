@@ -8,6 +8,7 @@ what is remembered is bounded, and only what was found is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from warren.manifests import VersionReq
@@ -92,6 +93,7 @@ class LoadedPlugins:
         raise PluginNotFound(name, None if requirement is None else str(requirement), loaded)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _parsed(requirement: VersionReq | str) -> VersionReq:
     return VersionReq.parse(requirement) if isinstance(requirement, str) else requirement
 

@@ -78,7 +78,7 @@ def plan(
     lost = {one.identity for one in loaded.values() if one.files not in unsettled and _is_lost(one, pairs)}
     homes: dict[Identity, OnDisk] = {}
     for pair in pairs.values():
-        if pair.identity in lost:
+        if pair.identity is not None and pair.identity in lost:
             homes.setdefault(pair.identity, pair)
 
     moves = [Move(home.files, identity) for identity, home in homes.items() if home.digest == loaded[identity].digest]
@@ -97,14 +97,15 @@ def plan(
     unloads: list[Unload] = []
     for identity in lost - homes.keys():
         files = loaded[identity].files
-        there = pairs.get(files)
-        if there is None:
+        pair_there = pairs.get(files)
+        if pair_there is None:
             due = refused.get(files) != GONE
         else:  # loading what is there now takes this one away; unless that is loaded already, and has come here
-            due = there.identity is not None and paths.get(there.identity) == files
+            due = pair_there.identity is not None and paths.get(pair_there.identity) == files
         if due:
             unloads.append(Unload(files, identity))
-    return (*moves, *loads, *sorted(unloads, key=lambda step: step.identity))
+    unloads.sort(key=lambda step: step.identity)
+    return (*moves, *loads, *unloads)
 
 
 def from_elsewhere(standing: Iterable[Standing], directory: Path) -> list[OnDisk]:
