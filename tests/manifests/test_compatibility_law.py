@@ -221,7 +221,7 @@ def manifest(**schemas: Any) -> Manifest:
 
 
 @pytest.mark.parametrize("theme", THEMES, ids=lambda theme: "-".join(theme[:3]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(st.data())
 def test_what_is_called_compatible_breaks_nobody(theme: tuple[str, ...], data: st.DataObject) -> None:
     narrow = data.draw(documents(theme), "narrow")
