@@ -438,8 +438,7 @@ async def test_plugins_that_need_one_another_come_and_go_in_any_order(tmp_path: 
         remove(tmp_path / "a.wasm")
         remove(tmp_path / "b.wasm")
         await here.until_loaded()
-        assert len(here.told(PluginRefused)) == 2
-        assert not here.failures()
+        await here.until(lambda: not here.failures())
 
 
 async def test_one_that_takes_long_to_load_keeps_no_other_waiting(
