@@ -49,6 +49,7 @@ class WatchOptions:
     patience_s: float = 2.0
     #: The folder is looked through so often at least, whether or not anything is said to have changed.
     rescan_s: float = 10.0
+    #: Polling, `watchfiles` sees only files that are newer by a second; the rest is seen at the next look.
     force_polling: bool | None = None
     poll_delay_ms: int = 300
 
