@@ -2,15 +2,35 @@
 
     parse_manifest(bytes, source) -> Manifest     or a ManifestError: every problem, with its file, line and key
     grant(manifest, policy, runtime_version) -> Grant      or GrantRefused: what it needs is not given here
+    resolve(wanted, manifests) -> Resolution               or a ResolutionError: what cannot be had together
+    load_order(manifests) -> LoadOrder                     all versions side by side; who cannot be loaded is in it
+    dependants(leaving, loaded) -> manifests               who has to go first, in this order
+    unannounced_changes(old, new) -> BreakingChange, ...   what breaks callers without the version saying so
 
 Versions are semantic versions (`semver.Version`); requirements on them (`VersionReq`) have Cargo's meaning, and topic
 patterns (`TopicPattern`) RabbitMQ's. Everything that a manifest can be refused for is refused here, before a byte of
-wasm is read. Reading files, compiling JSON Schemas and enforcing a grant are the business of `warren.plugins`.
+wasm is read. `resolve` chooses one version of each plugin, the highest that go together by the law in `resolution.py`;
+its errors name the conflict, and the demands that make it inevitable. Reading files, loading plugins, compiling JSON
+Schemas and enforcing a grant are the business of `warren.plugins`.
 """
 
 from semver import Version
 
-from .errors import GrantRefused, InvalidValue, ManifestError, Problem
+from .compatibility import BreakingChange, breaking_changes, unannounced_changes
+from .demands import Demand, PluginVersion
+from .errors import (
+    DependencyCycle,
+    DependencyMissing,
+    GrantRefused,
+    InvalidValue,
+    ManifestError,
+    NoVersionMatches,
+    Problem,
+    ResolutionError,
+    ResolutionGivenUp,
+    VersionConflict,
+)
+from .loading import LoadOrder, Refused, dependants, load_order
 from .manifest import (
     Abi,
     Action,
@@ -30,28 +50,41 @@ from .manifest import (
 )
 from .parse import parse_manifest
 from .policy import Grant, Limits, Policy, SomeLimits, grant
+from .resolution import LeftOut, Resolution, resolve
 from .topics import TopicPattern, is_topic
-from .versions import Comparator, VersionReq, parse_version, runtime_version
+from .versions import Comparator, VersionReq, next_incompatible, parse_version, runtime_version
 
 __all__ = [
     "Abi",
     "Action",
+    "BreakingChange",
     "Build",
     "Bus",
     "Capabilities",
     "Capability",
     "Comparator",
+    "Demand",
+    "DependencyCycle",
+    "DependencyMissing",
     "Grant",
     "GrantRefused",
     "InvalidValue",
+    "LeftOut",
     "Limits",
+    "LoadOrder",
     "Manifest",
     "ManifestError",
     "Metadata",
+    "NoVersionMatches",
     "Permissions",
     "PluginDependency",
+    "PluginVersion",
     "Policy",
     "Problem",
+    "Refused",
+    "Resolution",
+    "ResolutionError",
+    "ResolutionGivenUp",
     "Resources",
     "Retry",
     "Retryable",
@@ -59,11 +92,18 @@ __all__ = [
     "SomeLimits",
     "TopicPattern",
     "Version",
+    "VersionConflict",
     "VersionReq",
+    "breaking_changes",
+    "dependants",
     "grant",
     "is_plugin_name",
     "is_topic",
+    "load_order",
+    "next_incompatible",
     "parse_manifest",
     "parse_version",
+    "resolve",
     "runtime_version",
+    "unannounced_changes",
 ]

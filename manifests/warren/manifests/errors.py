@@ -1,9 +1,21 @@
-"""What can be wrong with a manifest. One root, `ManifestError`; every error is a list of problems, one line each."""
+"""What can be wrong with a manifest. One root, `ManifestError`; every error is a list of problems, one line each.
+
+`ResolutionError` and what derives from it is about several: plugins that cannot be had together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:  # these modules raise what is defined here
+    from semver import Version
+
+    from .demands import Demand, PluginVersion
+
+#: How many versions, and how many further conflicts, a message lists. The rest is counted.
+MAX_LISTED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,82 @@ class GrantRefused(ManifestError):
 
     def __str__(self) -> str:
         return f"{self.plugin} is not admitted: {'; '.join(self.reasons)}"
+
+
+class ResolutionError(ManifestError):
+    """Versions that cannot be had together: the root of those below, each of which is one conflict.
+
+    `core` are demands that cannot all be met, whatever versions are chosen, and that could be if any one of them were
+    dropped (unless there was no time to find out). `others` are the conflicts in which the choice of other versions
+    than those named here ends; the message has a line for each.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__([Problem("dependencies", None, "dependencies", sentence)])
+        self.sentence = sentence
+        self.core: tuple[Demand, ...] = ()
+        self.others: tuple[ResolutionError, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [self.sentence, *(f"or else {other.sentence}" for other in self.others[:MAX_LISTED])]
+        if len(self.others) > MAX_LISTED:
+            lines.append(f"or else any of {len(self.others) - MAX_LISTED} more conflicts")
+        return "\n".join(lines)
+
+
+class DependencyMissing(ResolutionError):
+    """There is no version at all of what is demanded. `hint` may know the name that was meant."""
+
+    def __init__(self, demand: Demand, hint: str | None = None) -> None:
+        self.demand = demand
+        self.hint = hint
+        super().__init__(f"{demand}, but there is no plugin {demand.name}" + (f"; {hint}" if hint else ""))
+
+
+class NoVersionMatches(ResolutionError):
+    """There are versions of what is demanded, and the requirement admits none of them."""
+
+    def __init__(self, demand: Demand, available: Sequence[Version]) -> None:
+        self.demand = demand
+        self.available = tuple(available)
+        super().__init__(f"{demand}; available: {_listed(self.available)}")
+
+
+class VersionConflict(ResolutionError):
+    """Demands on one plugin that each could be met, but no version meets them all."""
+
+    def __init__(self, demands: Sequence[Demand], available: Sequence[Version]) -> None:
+        self.demands = tuple(demands)
+        self.available = tuple(available)
+        *first, last = map(str, demands)
+        super().__init__(f"{', '.join(first)}, but {last}; available: {_listed(self.available)}")
+
+
+class DependencyCycle(ResolutionError):
+    """Plugins each of which depends on the next, and the last on the first."""
+
+    def __init__(self, cycle: Sequence[PluginVersion]) -> None:
+        self.cycle = tuple(cycle)
+        path = " → ".join([*map(str, cycle), cycle[0].name])
+        super().__init__(f"plugins depend on each other in a circle: {path}")
+
+
+class ResolutionGivenUp(ResolutionError):
+    """Neither versions that go together nor a proof that there are none were found in `max_rounds` steps."""
+
+    def __init__(self, max_rounds: int) -> None:
+        self.max_rounds = max_rounds
+        super().__init__(
+            f"the search for versions that go together was given up after {max_rounds} steps; "
+            "narrow the requirements, or remove versions that nobody uses"
+        )
+
+
+def _listed(versions: Sequence[Version]) -> str:
+    if len(versions) <= MAX_LISTED:
+        return ", ".join(map(str, versions))
+    half = MAX_LISTED // 2
+    return f"{_listed(versions[:half])}, … {len(versions) - 2 * half} more …, {_listed(versions[-half:])}"
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -75,6 +75,16 @@ def runtime_version() -> Version:
     return Version(*map(int, numbers))
 
 
+def next_incompatible(version: Version) -> Version:
+    """The lowest release that need not be compatible with `version`, by Cargo's rule: the end of what ^ admits.
+
+    The first of its numbers that is not zero has risen. A pre-release is compatible with what its release is.
+    """
+    if version.major:
+        return version.bump_major()
+    return version.bump_minor() if version.minor else version.bump_patch()
+
+
 @dataclass(frozen=True, slots=True)
 class Comparator:
     """One operator with a version of one, two or three `numbers`; only all three may have a `pre`-release."""

@@ -6,11 +6,29 @@ is data: messages and answers are published by somebody else. This package knows
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
-from .errors import HostFunctionError, LoadFailed, ModuleRefused, PluginError, PluginNotFound
+from .errors import (
+    HostFunctionError,
+    HostUnavailable,
+    InvalidInput,
+    LoadFailed,
+    ModuleRefused,
+    PluginError,
+    PluginFailed,
+    PluginNotFound,
+    PluginTrapped,
+    RequestRejected,
+    ResourceLimit,
+    RunFailed,
+    SecurityViolation,
+    StillNeeded,
+    UnexpectedAnswer,
+)
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
 from .outcome import GuestMessage, HostCall, LogLine, Outcome
-from .plugin import Plugin, PluginInfo
+from .plugin import Plugin, PluginHealth, PluginInfo
+from .watcher import WatchOptions
 
 __all__ = [
     "STANDARD_FUNCTIONS",
@@ -19,13 +37,30 @@ __all__ = [
     "HostFunction",
     "HostFunctionError",
     "HostSession",
+    "HostUnavailable",
+    "InvalidInput",
+    "LifecycleEvent",
     "LoadFailed",
     "LogLine",
     "ModuleRefused",
     "Outcome",
     "Plugin",
     "PluginError",
+    "PluginFailed",
+    "PluginHealth",
     "PluginInfo",
+    "PluginLoaded",
     "PluginManager",
     "PluginNotFound",
+    "PluginRefused",
+    "PluginReplaced",
+    "PluginTrapped",
+    "PluginUnloaded",
+    "RequestRejected",
+    "ResourceLimit",
+    "RunFailed",
+    "SecurityViolation",
+    "StillNeeded",
+    "UnexpectedAnswer",
+    "WatchOptions",
 ]

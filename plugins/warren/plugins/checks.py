@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from pydantic_core import to_json
 
-from warren.manifests import Grant, GrantRefused, Manifest, Policy, grant, runtime_version
+from warren.manifests import Grant, GrantRefused, Manifest, Policy, grant, parse_manifest, runtime_version
 
 from .actions import Actions
 from .backtrace import SourceLines, read_source_lines, without_debug_sections
 from .errors import LoadFailed, ModuleRefused
-from .files import PluginFiles
+from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
 from .host_imports import IMPORTS
@@ -21,7 +21,7 @@ from .wasi_abi import WASI_IMPORTS
 
 @dataclass(frozen=True, slots=True)
 class CheckedPlugin:
-    """A plugin that may be compiled; `wasm` is its module as it is going to be compiled."""
+    """A plugin that may be compiled; `wasm` is its module as it is going to be compiled, `digest` that of its files."""
 
     manifest: Manifest
     grant: Grant
@@ -29,12 +29,14 @@ class CheckedPlugin:
     abi: CoreAbi
     wasm: bytes
     lines: SourceLines | None
+    digest: bytes
 
 
 def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
     """Raises `ManifestError` or `LoadFailed`; both name the file."""
-    manifest = files.read_manifest()
     source = str(files.manifest)
+    text = files.read_manifest_text()
+    manifest = parse_manifest(text, source)
     try:
         granted = grant(manifest, policy, runtime_version())
     except GrantRefused as error:
@@ -47,7 +49,8 @@ def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
         abi, wasm = check_module(module, granted.limits.memory_bytes)
     except ModuleRefused as error:
         raise LoadFailed(str(files.wasm), error.reason) from error
-    return CheckedPlugin(manifest, granted, actions, abi, wasm, read_source_lines(module, wasm))
+    lines = read_source_lines(module, wasm)
+    return CheckedPlugin(manifest, granted, actions, abi, wasm, lines, digest_of(text, module))
 
 
 def check_module(data: bytes, memory_bytes: int) -> tuple[CoreAbi, bytes]:

@@ -1,16 +1,23 @@
 """What can go wrong with a plugin. One root, `PluginError`; the type says whose fault it is.
 
-`ModuleRefused`, `LoadFailed`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`: the caller's.
-`GuestFault` never leaves this folder: it ends a run, and the run's `Outcome` tells it.
+`ModuleRefused`, `LoadFailed`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`, `InvalidInput`,
+`StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's `Outcome` tells it.
+
+`RunFailed` and what is under it come from `execute_plugin` alone: the outcomes of runs, as exceptions.
 """
 
 from __future__ import annotations
 
-from .outcome import RunKind
+from .outcome import Outcome, RunKind
 
 
 class PluginError(Exception):
-    """The root of all errors that `warren.plugins` raises."""
+    """The root of all errors that `warren.plugins` raises.
+
+    `may_pass`: it was not for what the plugin's files hold, and the same files may be taken another time.
+    """
+
+    may_pass: bool = False
 
 
 class ModuleRefused(PluginError):
@@ -31,10 +38,11 @@ class CompilationFailed(PluginError):
 class LoadFailed(PluginError):
     """A plugin that could not be loaded, with the place and the reason."""
 
-    def __init__(self, source: str, reason: str) -> None:
+    def __init__(self, source: str, reason: str, *, may_pass: bool = False) -> None:
         super().__init__(source, reason)
         self.source = source
         self.reason = reason
+        self.may_pass = may_pass
 
     def __str__(self) -> str:
         return self.reason if self.reason.startswith(self.source) else f"{self.source}: {self.reason}"
@@ -54,6 +62,82 @@ class PluginNotFound(PluginError):
             loaded = ", ".join(self.versions)
             return f"no version of plugin {self.name!r} matches {self.requirement!r}; loaded: {loaded}"
         return f"no plugin {self.name!r} is loaded"
+
+
+class StillNeeded(PluginError):
+    """A plugin that others need, which are loaded; `dependants` are those, each as name and version."""
+
+    may_pass = True
+
+    def __init__(self, name: str, version: str | None, dependants: tuple[str, ...]) -> None:
+        super().__init__(name, version, dependants)
+        self.name = name
+        self.version = version
+        self.dependants = dependants
+
+    def __str__(self) -> str:
+        plugin = self.name if self.version is None else f"{self.name} {self.version}"
+        return f"{plugin} is needed by {', '.join(self.dependants)}; unload it with its dependants, or these before it"
+
+
+class InvalidInput(PluginError):
+    """What was given to a plugin cannot be said in JSON."""
+
+    def __init__(self, plugin: str, action: str, reason: str) -> None:
+        super().__init__(plugin, action, reason)
+        self.plugin = plugin
+        self.action = action
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the input of {self.action!r} for {self.plugin} is not JSON: {self.reason}"
+
+
+class RunFailed(PluginError):
+    """A run without a result: whose, and the whole outcome, with its logs and what it used."""
+
+    def __init__(self, plugin: str, version: str, action: str, outcome: Outcome, reason: str | None = None) -> None:
+        self.reason = reason or outcome.error or outcome.kind
+        super().__init__(plugin, version, action, outcome, self.reason)
+        self.plugin = plugin
+        self.version = version
+        self.action = action
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"{self.plugin} {self.version}, {self.action!r}: {self.reason}"
+
+
+class PluginFailed(RunFailed):
+    """The guest answered that it could not do it (`failed`); `reason` is its own message."""
+
+
+class SecurityViolation(RunFailed):
+    """The guest asked for what it may not do (`denied`)."""
+
+
+class ResourceLimit(RunFailed):
+    """The guest used up what it was given; `limit` says which: fuel, memory, time or output."""
+
+    @property
+    def limit(self) -> RunKind:
+        return self.outcome.kind
+
+
+class PluginTrapped(RunFailed):
+    """The guest broke (`trap`); `outcome.backtrace` says where, as far as one can tell."""
+
+
+class RequestRejected(RunFailed):
+    """The manifest has no such action, or the input does not match its schema (`rejected`): the caller's fault."""
+
+
+class HostUnavailable(RunFailed):
+    """The host could not do its part (`unavailable`): it may be tried again."""
+
+
+class UnexpectedAnswer(RunFailed):
+    """The guest answered well, but not what the caller asked `output` to be."""
 
 
 class HostFunctionError(PluginError):

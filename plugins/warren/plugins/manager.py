@@ -1,41 +1,45 @@
 """PluginManager: the plugins of one process, loaded from disk, found by name and version, and run.
 
     async with PluginManager("plugins") as manager:
-        outcome = await manager.find("text_processor").run(b'{"action": "get_status", "data": null}')
+        print(await manager.execute_plugin("text_processor", "get_status"))
 
-It knows nothing of a bus; the worker is built on it. Loading is all or nothing for each plugin: manifest, grant,
-module, compilation, `initialize`, health. One bad plugin never keeps the others from loading.
+It knows nothing of a bus; the worker is built on it. Loading is all or nothing for each plugin, and one bad plugin
+never keeps the others from loading. What it holds is the `keeper`'s business, and what a folder has to do with it the
+`watcher`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Mapping
-from dataclasses import replace
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar, overload
 
-from warren.manifests import ManifestError, Policy, VersionReq
+from warren.manifests import Manifest, ManifestError, Policy, VersionReq, resolve
 
-from .artefacts import cache_folder
-from .checks import CheckedPlugin, check_plugin, plugin_config
-from .engine import Engine
-from .errors import CompilationFailed, LoadFailed, ModuleRefused, PluginError, PluginNotFound
-from .files import PluginFiles, find_plugins
+from .errors import LoadFailed, PluginError, PluginNotFound
+from .execution import execute
+from .files import Identity, PluginFiles, find_plugins, read_pair
 from .host import STANDARD_FUNCTIONS, HostFunction
-from .plugin import Plugin, PluginInfo
-from .sandbox import Sandbox
-from .snapshot import take_snapshot
+from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
+from .lifecycle import Observer
+from .loading import Loader
+from .plugin import Plugin, PluginHealth, PluginInfo
+from .reconcile import Load, Move, from_elsewhere, plan
+from .watcher import Watcher, WatchOptions
 
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-DEFAULT_MAX_PLUGINS: Final = 100
+DEFAULT_WATCH_OPTIONS: Final = WatchOptions()
 
 
 class PluginManager:
     """The plugins under one folder, and those loaded one by one. Entering it loads what it finds in the folder.
+
+    With `hot_reload` the folder is watched from then on, and what is loaded from it follows it. `max_plugins` counts
+    each version. A plugin that is replaced or unloaded has `grace_s` for its runs under way before it is shut down.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -47,19 +51,32 @@ class PluginManager:
         policy: Policy | None = None,
         max_plugins: int = DEFAULT_MAX_PLUGINS,
         host_functions: Mapping[str, HostFunction] = STANDARD_FUNCTIONS,
+        hot_reload: bool = False,
+        watch_options: WatchOptions = DEFAULT_WATCH_OPTIONS,
+        grace_s: float = DEFAULT_GRACE_S,
     ) -> None:
         self.directory = None if directory is None else Path(directory)
-        #: Why plugins that were found are not loaded.
-        self.failures: tuple[PluginError | ManifestError, ...] = ()
-        self._policy = policy or Policy()
-        self._max_plugins = max_plugins
-        self._host_functions = host_functions
-        self._engine = Engine(cache_folder())
-        self._plugins: dict[str, dict[str, Plugin]] = {}
+        self._keeper = Keeper(Loader(policy or Policy(), host_functions), max_plugins=max_plugins, grace_s=grace_s)
+        self._watcher: Watcher | None = None
+        if hot_reload:
+            self._watcher = Watcher(self._folder(), self._keeper, watch_options)
+
+    def _folder(self) -> Path:
+        if self.directory is None:
+            raise PluginError("this manager was given no folder of plugins")
+        return self.directory
+
+    @property
+    def failures(self) -> tuple[PluginError | ManifestError, ...]:
+        """Why plugins that are in the folder are not loaded as they are there, in the order of their paths."""
+        refusals = sorted(self._keeper.refusals.items(), key=lambda item: item[0].wasm)
+        return tuple(refusal.error for _, refusal in refusals)
 
     async def __aenter__(self) -> Self:
         if self.directory is not None:
             await self.discover_and_load()
+        if self._watcher is not None:
+            self._watcher.start()
         return self
 
     async def __aexit__(
@@ -68,99 +85,177 @@ class PluginManager:
         await self.close()
 
     async def close(self) -> None:
-        """Unload every plugin, letting each run its `shutdown`. Idempotent."""
-        for plugin in self.plugins():
-            await self.unload_plugin(plugin.name, plugin.version)
+        """Stop watching, and unload every plugin, letting each run its `shutdown`. Idempotent."""
+        if self._watcher is not None:
+            await self._watcher.stop()
+        await self._keeper.close()
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call `observer` with each `LifecycleEvent` from now on; what this gives back ends that."""
+        return self._keeper.observers.add(observer)
+
+    # Loading and unloading.
 
     async def discover_and_load(self) -> tuple[Plugin, ...]:
-        """Load every plugin under the folder; what could not be loaded is in `failures`, with the reason.
+        """Load every plugin under the folder that is not loaded as it is there, each after what it needs.
 
-        Raises `LoadFailed` when there is no such folder.
+        Gives those that were loaded now, in that order. What could not be loaded, or lacks what it needs, is in
+        `failures` with the reason. Raises `LoadFailed` when there is no such folder.
         """
-        if self.directory is None:
-            raise PluginError("this manager was given no folder of plugins")
-        found = find_plugins(self.directory)
-        preparing = [asyncio.ensure_future(self._prepare(files)) for files in found]
-        await asyncio.gather(*preparing, return_exceptions=True)
-        loaded: list[Plugin] = []
-        failures: list[PluginError | ManifestError] = []
-        for prepared in preparing:  # in the order of their paths: of two alike it is always the same that is refused
-            try:
-                loaded.append(self._take_in(prepared.result()))
-            except (PluginError, ManifestError) as error:
-                _log.warning("not loaded: %s", error)
-                failures.append(error)
-        self.failures = tuple(failures)
-        return tuple(loaded)
+        folder = self._folder()
+        found = await asyncio.to_thread(lambda: [read_pair(files) for files in find_plugins(folder)])
+        self._keeper.forget_refusals({one.files for one in found})
+        self._keeper.take_back(found)
+        standing = self._keeper.standing()
+        steps = plan([*found, *from_elsewhere(standing, folder)], standing)
+        for step in steps:
+            if isinstance(step, Move):
+                self._keeper.move(step.identity, step.files)
+        return await self._keeper.load_all([step for step in steps if isinstance(step, Load)])
 
     async def load_plugin(self, path: Path | str) -> Plugin:
-        """Load the pair that `path`, its `.wasm` or its `.toml`, belongs to.
+        """Load the pair that `path`, its `.wasm` or its `.toml`, belongs to, in the place of what came from it before.
 
-        Raises `ManifestError` or `LoadFailed`, each naming the file; nothing has changed then.
+        What it needs has to be loaded (or see `load_with_dependencies`). Raises `ManifestError` or `LoadFailed`, each
+        naming the file; nothing has changed then.
         """
-        return self._take_in(await self._prepare(PluginFiles.beside(Path(path))))
+        return await self._load(self._pair(Path(path)))
 
-    def _take_in(self, plugin: Plugin) -> Plugin:
-        standing = self._plugins.get(plugin.name, {}).get(plugin.version)
-        source = str(plugin.files.wasm)
-        if standing is not None and standing.files != plugin.files:
-            raise LoadFailed(source, f"{plugin.name} {plugin.version} is loaded from {standing.files.wasm} already")
-        if standing is None and len(self.plugins()) >= self._max_plugins:
-            raise LoadFailed(source, f"{self._max_plugins} plugins are loaded, which is the most allowed")
-        self._plugins.setdefault(plugin.name, {})[plugin.version] = plugin
-        _log.info("loaded %s %s from %s", plugin.name, plugin.version, source)
+    async def reload_plugin(self, name: str, version: str | None = None) -> Plugin:
+        """Load a plugin's files again, and swap the new one in when it is ready; what is loaded from them now.
+
+        Without a version it is the one that `find` gives. When the manifest has another name or version by now, that
+        takes the place of the one before. Raises `PluginNotFound`, and `ManifestError` or `LoadFailed` when nothing has
+        changed since the new one is bad.
+        """
+        plugin = self._exactly(name, version)
+        return await self._load(plugin.files, still=plugin)
+
+    async def load_with_dependencies(
+        self, name: str, requirement: VersionReq | str | None = None
+    ) -> tuple[Plugin, ...]:
+        """Load a plugin from the folder, and before it what it needs: the highest versions that go together.
+
+        What is loaded may serve as well, and stays. Gives all of them, each after what it needs. Raises
+        `ResolutionError` when there is no such plugin, or nothing that goes together; and what `load_plugin` does, when
+        those before the one named are loaded.
+        """
+        if not isinstance(requirement, VersionReq):
+            requirement = VersionReq.parse(requirement or "*")
+        found = await asyncio.to_thread(_manifests, self._folder())
+        available = [plugin.manifest for plugin in self.plugins()]
+        known = {plugin.identity for plugin in self.plugins()}
+        available += [manifest for identity, (manifest, _) in found.items() if identity not in known]
+        order = [Identity(one.name, str(one.version)) for one in resolve([(name, requirement)], available).order]
+        return tuple([self._keeper.loaded.get(*one) or await self._load(found[one][1]) for one in order])
+
+    async def unload_plugin(self, name: str, version: str | None = None, *, with_dependants: bool = False) -> None:
+        """Take one version out of use, or the whole plugin; runs under way end well.
+
+        Plugins that need it go before it when they are to go `with_dependants`. Raises `PluginNotFound`, and
+        `StillNeeded` otherwise. Under hot reload what was unloaded is loaded again when its files change.
+        """
+        self._keeper.set_aside(await self._keeper.unload(name, version, with_dependants=with_dependants))
+
+    async def _load(self, files: PluginFiles, *, still: Plugin | None = None) -> Plugin:
+        try:
+            return await self._keeper.load(files, still=still)
+        except (LoadFailed, ManifestError) as error:
+            self._keeper.say_refused(files, error)
+            raise
+
+    def _pair(self, path: Path) -> PluginFiles:
+        """The pair, by the path that it has in the folder if it is there."""
+        if self.directory is not None and path.absolute().is_relative_to(self.directory.absolute()):
+            path = self.directory / path.absolute().relative_to(self.directory.absolute())
+        return PluginFiles.beside(path)
+
+    # Finding and running. The first is on the path of every request.
+
+    def find(self, name: str, requirement: VersionReq | str | None = None, *, prefer: str | None = None) -> Plugin:
+        """The version that a request gets: the highest loaded that `requirement` admits.
+
+        Without a requirement it is the highest release, or the highest pre-release where there is no release. `prefer`
+        is taken before all others while it is loaded and admitted: a retry stays on the version that its first attempt
+        got. Raises `PluginNotFound`, and `InvalidValue` for a requirement that is none. The answer is remembered until
+        something is loaded or unloaded.
+        """
+        return self._keeper.loaded.find(name, requirement, prefer=prefer)
+
+    @overload
+    async def execute_plugin(
+        self,
+        name: str,
+        action: str,
+        input: Any = None,
+        *,
+        output: type[T],
+        requirement: VersionReq | str | None = None,
+        timeout_s: float | None = None,
+    ) -> T: ...
+
+    @overload
+    async def execute_plugin(
+        self,
+        name: str,
+        action: str,
+        input: Any = None,
+        *,
+        output: Any = None,
+        requirement: VersionReq | str | None = None,
+        timeout_s: float | None = None,
+    ) -> Any: ...
+
+    async def execute_plugin(
+        self,
+        name: str,
+        action: str,
+        input: Any = None,  # noqa: A002 - the guide's word
+        *,
+        output: Any = None,
+        requirement: VersionReq | str | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Run one action in a sandbox of its own, and give the answer's `result`.
+
+        `input` is a pydantic model, or anything else that has a form in JSON. `output` is what the result has to be: a
+        pydantic model, a dataclass, `list[int]`, whatever pydantic validates; without it the result comes as parsed.
+
+        Raises `PluginNotFound`; `InvalidInput`; and a `RunFailed` with the outcome in it: `PluginFailed` (the guest
+        says that it could not), `SecurityViolation`, `ResourceLimit`, `PluginTrapped`, `RequestRejected`,
+        `HostUnavailable`, `UnexpectedAnswer` (the result is not an `output`). What the guest wanted to publish is
+        dropped: there is no bus here. Who wants it, or the bytes, calls `find(...).run(...)`.
+        """
+        return await execute(self.find(name, requirement), action, input, output, timeout_s=timeout_s)
+
+    async def health_check(self, name: str, version: str | None = None) -> PluginHealth:
+        """Start a fresh guest and ask how it is; without a version, of the one that `find` gives."""
+        return await self._exactly(name, version).health()
+
+    def _exactly(self, name: str, version: str | None) -> Plugin:
+        if version is None:
+            return self.find(name)
+        if (plugin := self._keeper.loaded.get(name, version)) is None:
+            raise PluginNotFound(name, version, tuple(one.version for one in self._keeper.loaded.versions(name)))
         return plugin
 
-    async def _prepare(self, files: PluginFiles) -> Plugin:
-        """Everything short of being found: checked, compiled, initialised, healthy."""
-        checked = await asyncio.to_thread(check_plugin, files, self._policy)
-        try:
-            sandbox = await self._sandbox(checked)
-        except (ModuleRefused, CompilationFailed) as error:
-            raise LoadFailed(str(files.wasm), str(error)) from error
-        outcome = await sandbox.check()
-        if outcome.kind != "ok":
-            raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
-        return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions)
-
-    async def _sandbox(self, checked: CheckedPlugin) -> Sandbox:
-        config = plugin_config(checked.manifest, checked.grant)
-        abi, wasm = checked.abi, checked.wasm
-        if checked.manifest.runtime.snapshot:
-            snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
-            abi, wasm = snapshot.abi, snapshot.wasm
-        program = replace(await self._engine.compile(wasm), lines=checked.lines)
-        return Sandbox(program, abi, checked.grant, config, self._host_functions)
-
-    async def unload_plugin(self, name: str, version: str) -> None:
-        """Take one version out of use; its runs under way end in it. Raises `PluginNotFound`."""
-        try:
-            plugin = self._plugins[name].pop(version)
-        except KeyError:
-            raise PluginNotFound(name, version, self._versions(name)) from None
-        if not self._plugins[name]:
-            del self._plugins[name]
-        outcome = await plugin.shut_down()
-        if outcome.kind != "ok":
-            _log.warning("%s %s did not shut down well: %s", name, version, outcome.error)
-
-    def find(self, name: str, requirement: VersionReq | None = None) -> Plugin:
-        """The highest loaded version that `requirement` admits. Raises `PluginNotFound`."""
-        versions = self._plugins.get(name, {}).values()
-        fitting = [one for one in versions if requirement is None or requirement.matches(one.manifest.version)]
-        if not fitting:
-            raise PluginNotFound(name, None if requirement is None else str(requirement), self._versions(name))
-        return max(fitting, key=lambda one: one.manifest.version)
-
-    def _versions(self, name: str) -> tuple[str, ...]:
-        return tuple(self._plugins.get(name, ()))
+    # Looking.
 
     def plugins(self) -> tuple[Plugin, ...]:
         """All loaded plugins, each version for itself."""
-        return tuple(plugin for versions in self._plugins.values() for plugin in versions.values())
+        return tuple(self._keeper.loaded)
 
     def list_plugins(self) -> tuple[PluginInfo, ...]:
         """What there is to tell of each, by name and version."""
-        return tuple(
-            plugin.info() for plugin in sorted(self.plugins(), key=lambda one: (one.name, one.manifest.version))
-        )
+        names = sorted({plugin.name for plugin in self.plugins()})
+        return tuple(plugin.info() for name in names for plugin in self._keeper.loaded.versions(name))
+
+
+def _manifests(folder: Path) -> dict[Identity, tuple[Manifest, PluginFiles]]:
+    """What there is to be loaded; a manifest that cannot be read is none, and of two alike the first counts."""
+    found: dict[Identity, tuple[Manifest, PluginFiles]] = {}
+    for files in find_plugins(folder):
+        with contextlib.suppress(LoadFailed, ManifestError):
+            manifest = files.read_manifest()
+            found.setdefault(Identity(manifest.name, str(manifest.version)), (manifest, files))
+    return found

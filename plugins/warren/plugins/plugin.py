@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
@@ -9,42 +11,70 @@ from warren.manifests import Grant, Manifest
 
 from .actions import Actions
 from .errors import GuestFault
-from .files import PluginFiles
+from .files import Identity, PluginFiles
 from .outcome import Outcome
 from .sandbox import Sandbox
+from .usage import PluginStatus, Usage, percentile
 
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """What `list_plugins` tells of one plugin; `last_loaded` is in seconds since the epoch."""
+    """What `list_plugins` tells of one version of a plugin.
+
+    The counters are of this version since it was first loaded, and go on when it is loaded again. `failure_count`
+    counts runs that gave no answer, `load_count` the times it was loaded, and `last_loaded` is in seconds since the
+    epoch. `last_error` is the last since then, of a run or of what should have taken its place (then it is `stale`).
+    The percentiles are over the latest 512 runs; None before the first.
+    """
 
     name: str
     version: str
     description: str
-    status: str
+    status: PluginStatus
     execution_count: int
     failure_count: int
+    load_count: int
     last_loaded: float
     last_error: str | None
+    fuel_p50: int | None
+    fuel_p99: int | None
+    memory_bytes_p50: int | None
+    memory_bytes_p99: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PluginHealth:
+    """What a fresh guest said of itself; `reason` is a sentence when it is not well."""
+
+    healthy: bool
+    reason: str | None = None
 
 
 class Plugin:
-    """One loaded version of a plugin."""
+    """One loaded version of a plugin. `digest` is that of the files it was loaded from."""
 
     def __init__(
-        self, manifest: Manifest, granted: Grant, files: PluginFiles, sandbox: Sandbox, actions: Actions
+        self,
+        manifest: Manifest,
+        granted: Grant,
+        files: PluginFiles,
+        sandbox: Sandbox,
+        actions: Actions,
+        *,
+        digest: bytes,
     ) -> None:
         self.manifest = manifest
         self.name = manifest.name
         self.version = str(manifest.version)
+        self.identity = Identity(self.name, self.version)
         self.grant = granted
         self.files = files
+        self.digest = digest
+        self.usage = Usage()
         self._sandbox = sandbox
         self._actions = actions
-        self._last_loaded = time.time()
-        self._execution_count = 0
-        self._failure_count = 0
-        self._last_error: str | None = None
+        self._in_flight = 0
+        self._idle: asyncio.Event | None = None
 
     async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
         """Run one request in a sandbox of its own; see `Sandbox.run`. `rejected` when the manifest's actions say so."""
@@ -52,7 +82,13 @@ class Plugin:
             typed_action = self._actions.check_request(request)
         except GuestFault as fault:
             return self._counted(Outcome(fault.kind, error=fault.reason, start_ns=time.time_ns()))
-        outcome = await self._sandbox.run(request, timeout_s=timeout_s)
+        self._in_flight += 1
+        try:
+            outcome = await self._sandbox.run(request, timeout_s=timeout_s)
+        finally:
+            self._in_flight -= 1
+            if self._idle is not None and not self._in_flight:
+                self._idle.set()
         if typed_action is not None and outcome.kind == "ok":
             try:
                 self._actions.check_response(typed_action, outcome.response)
@@ -61,24 +97,37 @@ class Plugin:
         return self._counted(outcome)
 
     def _counted(self, outcome: Outcome) -> Outcome:
-        self._execution_count += 1
-        if outcome.kind not in ("ok", "failed"):
-            self._failure_count += 1
-            self._last_error = outcome.error
+        self.usage.add(outcome)
         return outcome
 
-    async def shut_down(self) -> Outcome:
-        """Let a guest run the plugin's `shutdown`."""
+    async def health(self) -> PluginHealth:
+        """Ask a fresh guest whether it is healthy. One that cannot start, or cannot say, is not."""
+        outcome = await self._sandbox.check()
+        return PluginHealth(outcome.kind == "ok", outcome.error)
+
+    async def retire(self, grace_s: float) -> Outcome:
+        """Let a guest run the plugin's `shutdown`, once no run is under way or `grace_s` has gone by. For once only."""
+        if self._in_flight:
+            self._idle = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), grace_s)
         return await self._sandbox.shutdown()
 
     def info(self) -> PluginInfo:
+        usage = self.usage
+        fuel, memory_bytes = usage.fuel(), usage.memory_bytes()
         return PluginInfo(
-            self.name,
-            self.version,
-            self.manifest.description,
-            "loaded",
-            self._execution_count,
-            self._failure_count,
-            self._last_loaded,
-            self._last_error,
+            name=self.name,
+            version=self.version,
+            description=self.manifest.description,
+            status=usage.status,
+            execution_count=usage.execution_count,
+            failure_count=usage.failure_count,
+            load_count=usage.load_count,
+            last_loaded=usage.last_loaded,
+            last_error=usage.last_error,
+            fuel_p50=percentile(fuel, 50),
+            fuel_p99=percentile(fuel, 99),
+            memory_bytes_p50=percentile(memory_bytes, 50),
+            memory_bytes_p99=percentile(memory_bytes, 99),
         )

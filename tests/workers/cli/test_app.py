@@ -105,6 +105,8 @@ def test_no_arguments_at_all_show_the_help() -> None:
             "cannot be a prefix",
             "try: warren publish --help",
         ),
+        (["plugins"], "Missing option '--plugins' (env var: 'WARREN_PLUGINS')", "try: warren plugins --help"),
+        (["plugins", "show", "--plugins", "."], "Missing argument 'NAME'", "try: warren plugins show --help"),
         (["plugins", "--plugins", "/nowhere"], "'/nowhere' does not exist", "try: warren plugins --help"),
         (
             ["worker", "--plugins", ".", "--processes", "0"],
@@ -129,6 +131,7 @@ def test_wrong_usage_is_one_line_and_where_to_look(arguments: list[str], complai
         ["worker", "--plugins", str(EXAMPLES)],
         ["call", "a", "b", "--plugins", str(EXAMPLES)],
         ["plugins", "--plugins", str(EXAMPLES)],
+        ["plugins", "show", "digest", "--plugins", str(EXAMPLES)],
         ["check", str(EXAMPLES)],
         ["demo"],
     ],

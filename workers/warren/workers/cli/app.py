@@ -32,6 +32,7 @@ from .options import (
     Prefix,
     Timeout,
 )
+from .plugins import plugins
 
 DEFAULT_BROKER: Final = "amqp://localhost"
 DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
@@ -65,6 +66,7 @@ app = typer.Typer(
 
 
 app.add_typer(dead, name="dead")
+app.add_typer(plugins, name="plugins")
 
 
 def main() -> None:
@@ -265,25 +267,28 @@ def listen(
 
 
 @app.command()
-def plugins(*, plugins: Plugins, as_json: AsJson = False) -> int:
-    """Load the plugins of a folder and list them."""
-    from .plugins import run
-
-    return run(plugins, as_json=as_json)
-
-
-@app.command()
 def check(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", exists=True, help="Plugins' files, or folders of them.")
     ],
     *,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OLD",
+            exists=True,
+            help="The version in use, a plugin's file or a folder of them: what may its callers lose?",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check manifests and modules without running them."""
+    """Check manifests and modules without running them, and that no version breaks the callers of the one before it.
+
+    A version may break them when its major number has risen: of 0.x the minor one, of 0.0.x the patch.
+    """
     from .check import run
 
-    return run(paths, as_json=as_json)
+    return run(paths, against, as_json=as_json)
 
 
 def _is_from_environment(context: typer.Context, option: str) -> bool:

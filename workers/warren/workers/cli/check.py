@@ -1,14 +1,27 @@
-"""`warren check`: everything a plugin can be refused for without running it."""
+"""`warren check`: everything a plugin can be refused for without running it, and what it breaks for its callers.
+
+Several versions of one plugin are compared each with the one below it; with `--against` each with the version in use.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from warren.manifests import ManifestError, Policy, Problem
+from warren.manifests import (
+    BreakingChange,
+    Manifest,
+    ManifestError,
+    Policy,
+    Problem,
+    next_incompatible,
+    unannounced_changes,
+)
 from warren.plugins.checks import check_plugin
 from warren.plugins.errors import LoadFailed
 from warren.plugins.files import PluginFiles, find_plugins
@@ -20,20 +33,30 @@ from .output import stdout
 
 
 @dataclass(frozen=True, slots=True)
+class Break:
+    """What breaks the callers of version `old`, by a version that may not."""
+
+    old: str
+    change: BreakingChange
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What the check of one plugin came to; it is good when there are no problems."""
 
     path: Path
-    name: str | None = None
-    version: str | None = None
+    manifest: Manifest | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    breaks: tuple[Break, ...] = ()
 
 
-def run(paths: list[Path], *, as_json: bool) -> ExitCode:
+def run(paths: list[Path], against: Path | None, *, as_json: bool) -> ExitCode:
     """Check every plugin at or under `paths`, each once."""
-    findings = [finding for path in paths for finding in _check_all(path)]
-    findings = list({finding.path: finding for finding in findings}.values())
+    findings = _each_once(finding for path in paths for finding in _check_all(path))
+    findings = _compared_with_each_other(findings)
+    if against is not None:
+        findings = _compared_with(findings, against)
     if as_json:
         print_json({"plugins": [_data(finding) for finding in findings]})
     else:
@@ -41,28 +64,116 @@ def run(paths: list[Path], *, as_json: bool) -> ExitCode:
     return ExitCode.FAILED if any(finding.problems for finding in findings) else ExitCode.OK
 
 
+def _each_once(findings: Iterator[Finding]) -> list[Finding]:
+    return list({finding.path: finding for finding in findings}.values())
+
+
+def _found(path: Path) -> tuple[PluginFiles, ...]:
+    return find_plugins(path) if path.is_dir() else (PluginFiles.beside(path),)
+
+
 def _check_all(path: Path) -> list[Finding]:
-    found = find_plugins(path) if path.is_dir() else (PluginFiles.beside(path),)
-    if not found:
-        nothing = Problem(str(path), None, "", "there is no plugin here", "a plugin is a .wasm and a .toml of one stem")
-        return [Finding(path, problems=(nothing,))]
-    return [_check(files) for files in found]
+    return [_check(files) for files in _found(path)] or [_nothing_at(path)]
+
+
+def _nothing_at(path: Path) -> Finding:
+    nothing = Problem(str(path), None, "", "there is no plugin here", "a plugin is a .wasm and a .toml of one stem")
+    return Finding(path, problems=(nothing,))
 
 
 def _check(files: PluginFiles) -> Finding:
     try:
         checked = check_plugin(files, Policy())
-    except ManifestError as error:
-        return Finding(files.wasm, problems=error.problems)
-    except LoadFailed as error:
-        reason = error.reason.removeprefix(f"{error.source}: ")
-        return Finding(files.wasm, problems=(Problem(error.source, None, "", reason),))
-    manifest = checked.manifest
-    return Finding(files.wasm, manifest.name, str(manifest.version), checked.grant.notes)
+    except (ManifestError, LoadFailed) as error:
+        return Finding(files.wasm, problems=_problems(error))
+    return Finding(files.wasm, checked.manifest, checked.grant.notes)
+
+
+def _problems(error: ManifestError | LoadFailed) -> tuple[Problem, ...]:
+    if isinstance(error, ManifestError):
+        return error.problems
+    return (Problem(error.source, None, "", error.reason.removeprefix(f"{error.source}: ")),)
+
+
+def _compared_with_each_other(findings: list[Finding]) -> list[Finding]:
+    """Each version of a plugin with the next lower one that is sound."""
+    sound = [finding.manifest for finding in findings if finding.manifest is not None]
+    sound.sort(key=lambda manifest: (manifest.name, manifest.version, str(manifest.version)))
+    below = {
+        (new.name, str(new.version)): old
+        for old, new in pairwise(sound)
+        if old.name == new.name and str(old.version) != str(new.version)
+    }
+    return [_compared(finding, below.get(_identity(finding.manifest))) for finding in findings]
+
+
+def _compared_with(findings: list[Finding], in_use: Path) -> list[Finding]:
+    """Each with the version that is in use; what cannot be read there comes last."""
+    manifests, unread = _read_all(in_use)
+    compared: list[Finding] = []
+    for finding in findings:
+        old = None if finding.manifest is None else _in_place_of(finding.manifest, manifests)
+        if finding.manifest is not None and old is None:
+            note = f"there is no {finding.manifest.name} in {in_use} to compare it with"
+            compared.append(replace(finding, notes=(*finding.notes, note)))
+        else:
+            compared.append(_compared(finding, old))
+    return [*compared, *unread]
+
+
+def _read_all(path: Path) -> tuple[list[Manifest], list[Finding]]:
+    manifests: list[Manifest] = []
+    unread: list[Finding] = []
+    found = _found(path)
+    for files in found:
+        try:
+            manifests.append(files.read_manifest())
+        except (ManifestError, LoadFailed) as error:
+            unread.append(Finding(files.manifest, problems=_problems(error)))
+    return manifests, unread if found else [_nothing_at(path)]
+
+
+def _in_place_of(new: Manifest, in_use: list[Manifest]) -> Manifest | None:
+    """The version that `new` comes after, or takes the place of: the highest not above it, or else the lowest."""
+    versions = sorted((one for one in in_use if one.name == new.name), key=lambda one: one.version)
+    not_above = [one for one in versions if one.version <= new.version]
+    return not_above[-1] if not_above else next(iter(versions), None)
+
+
+def _compared(finding: Finding, old: Manifest | None) -> Finding:
+    new = finding.manifest
+    if new is None or old is None:
+        return finding
+    breaks = tuple(Break(str(old.version), change) for change in unannounced_changes(old, new))
+    breaks = tuple(one for one in breaks if one not in finding.breaks)
+    source = str(finding.path.with_suffix(".toml"))
+    hint = f"raise the version to {next_incompatible(old.version)}, or undo it"
+    problems = (
+        Problem(source, None, _key(one.change), f"{new.version} breaks callers of {one.old}: {one.change}", hint)
+        for one in breaks
+    )
+    return replace(finding, problems=(*finding.problems, *problems), breaks=(*finding.breaks, *breaks))
+
+
+def _identity(manifest: Manifest | None) -> tuple[str, str]:
+    return ("", "") if manifest is None else (manifest.name, str(manifest.version))
+
+
+def _key(change: BreakingChange) -> str:
+    return ".".join(filter(None, ("actions", change.action, change.side)))
 
 
 def _data(finding: Finding) -> dict[str, Any]:
-    return asdict(finding) | {"path": printable(str(finding.path)), "ok": not finding.problems}
+    name, version = _identity(finding.manifest)
+    return {
+        "path": printable(str(finding.path)),
+        "name": name or None,
+        "version": version or None,
+        "notes": finding.notes,
+        "problems": [asdict(problem) for problem in finding.problems],
+        "breaking": [{"old": one.old} | asdict(one.change) for one in finding.breaks],
+        "ok": not finding.problems,
+    }
 
 
 def _print(findings: list[Finding]) -> None:
@@ -72,7 +183,9 @@ def _print(findings: list[Finding]) -> None:
             console.print(Text(printable(str(problem)), "red"), soft_wrap=True)
         if not finding.problems:
             place = printable(str(finding.path))
-            line = Text.assemble(("ok ", "green"), (f"{finding.name} {finding.version} ", "bold"), (place, "dim"))
+            line = Text.assemble(
+                ("ok ", "green"), (f"{' '.join(_identity(finding.manifest))} ", "bold"), (place, "dim")
+            )
             console.print(line, soft_wrap=True)
         for note in finding.notes:
             console.print(Text(f"   note: {printable(note)}", "yellow"), soft_wrap=True)

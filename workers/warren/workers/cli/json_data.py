@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,32 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     """`value` as JSON that is `printable` too. What does not print is always within a string, where escapes belong."""
     lines = to_json(value, indent=indent, inf_nan_mode="null").decode().split("\n")
     return "\n".join(map(printable, lines))
+
+
+def fitted_json(value: Any, width: int, taken: int = 0) -> list[str]:
+    """`value` as lines of JSON that are `printable`: whatever fits into `width` characters is on one line.
+
+    Of the first line, `taken` characters belong to something else.
+    """
+    line = _on_one_line(value)
+    if taken + len(line) <= width or not value or not isinstance(value, Mapping | list | tuple):
+        return [line]
+    if isinstance(value, Mapping):
+        opening, closing = "{", "}"
+        members = [(f"{_on_one_line(str(name))}: ", member) for name, member in value.items()]
+    else:
+        opening, closing = "[", "]"
+        members = [("", item) for item in value]
+    lines = [opening]
+    for label, member in members:
+        first, *more = fitted_json(member, width - 2, len(label) + len(","))
+        lines += [f"  {label}{first}", *(f"  {line}" for line in more)]
+        lines[-1] += ","
+    return [*lines[:-1], lines[-1].removesuffix(","), closing]
+
+
+def _on_one_line(value: Any) -> str:
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def print_json(value: Any) -> None:

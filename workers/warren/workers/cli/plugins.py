@@ -1,85 +1,57 @@
-"""`warren plugins`: load the plugins of a folder, and list them."""
+"""`warren plugins`: the commands about a folder's plugins, with their arguments, options and help.
+
+Alone it lists them: `plugins_list`. `plugins_show` is all about one.
+"""
+# ruff: noqa: PLC0415 - see `app`: the sandbox may not even be installed
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rich.text import Text
+import typer
 
-from warren.plugins import Plugin, PluginManager
+from .failures import WrongUsage
+from .options import AsJson, Plugins
 
-from ..text import duration, printable, size
-from .exit_codes import ExitCode
-from .json_data import print_json
-from .logs import configure_logging
-from .output import print_error, print_note, stdout
+plugins = typer.Typer(invoke_without_command=True)
 
 
-def run(directory: Path, *, as_json: bool) -> ExitCode:
-    """Every plugin that loads, and why the others do not."""
-    configure_logging("error", as_json=as_json)  # what is not loaded is said below
-    plugins, failures = asyncio.run(_load(directory))
-    if as_json:
-        print_json({"plugins": [_data(plugin) for plugin in plugins], "failed": failures})
-    else:
-        _print(directory, plugins, failures)
-    return ExitCode.FAILED if failures else ExitCode.OK
+@plugins.callback()
+def list_(
+    context: typer.Context,
+    *,
+    plugins: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WARREN_PLUGINS", metavar="DIR", exists=True, file_okay=False, help="The folder the plugins are in."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Load the plugins of a folder and list them; or show all there is to know of one."""
+    if context.invoked_subcommand is not None:
+        # What is given before the command holds for it as well.
+        context.default_map = {context.invoked_subcommand: {"plugins": plugins, "as_json": as_json}}
+        return 0
+    if plugins is None:
+        raise WrongUsage("Missing option '--plugins' (env var: 'WARREN_PLUGINS').", "try: warren plugins --help")
+    from .plugins_list import run
+
+    return run(plugins, as_json=as_json)
 
 
-async def _load(directory: Path) -> tuple[list[Plugin], list[str]]:
-    async with PluginManager(directory) as manager:
-        plugins = sorted(manager.plugins(), key=lambda one: (one.name, one.manifest.version))
-        return plugins, [str(failure) for failure in manager.failures]
+@plugins.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name.")],
+    *,
+    plugins: Plugins,
+    version: Annotated[
+        str | None, typer.Option(metavar="REQ", help="The versions that will do, the highest of which is shown.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show a plugin without running it: what it can be asked for, what it may, and how it is set up."""
+    from .plugins_show import run
 
-
-def _data(plugin: Plugin) -> dict[str, Any]:
-    return {
-        "name": plugin.name,
-        "version": plugin.version,
-        "description": plugin.manifest.description,
-        "abi": _abi(plugin),
-        "capabilities": sorted(plugin.grant.capabilities),
-        "limits": asdict(plugin.grant.limits),
-        "subscribe": [str(pattern) for pattern in plugin.grant.subscribe],
-        "publish": [str(pattern) for pattern in plugin.grant.publish],
-        "notes": plugin.grant.notes,
-        "status": "loaded",
-        "wasm": printable(str(plugin.files.wasm)),
-    }
-
-
-def _print(directory: Path, plugins: list[Plugin], failures: list[str]) -> None:
-    if not plugins and not failures:
-        print_note(f"there are no plugins in {directory}: a plugin is a .wasm and a .toml of one stem")
-    if plugins:
-        stdout().print(Text("\n\n").join(map(_paragraph, plugins)), soft_wrap=True)
-    for failure in failures:
-        print_error(f"not loaded: {failure}")
-
-
-def _paragraph(plugin: Plugin) -> Text:
-    limits = plugin.grant.limits
-    facts = {
-        "abi": _abi(plugin),
-        "capabilities": ", ".join(sorted(plugin.grant.capabilities)),
-        "limits": f"{size(limits.memory_bytes)}, {limits.max_fuel:,} fuel, {duration(limits.timeout_s * 1e6)}",
-        "subscribes": ", ".join(map(str, plugin.grant.subscribe)),
-        "publishes": ", ".join(map(str, plugin.grant.publish)),
-        "file": str(plugin.files.wasm),
-    }
-    text = Text.assemble((plugin.name, "bold"), f" {plugin.version} ", ("loaded", "green"))
-    if plugin.manifest.description:
-        text.append(f"\n  {printable(plugin.manifest.description)}")
-    for fact, value in facts.items():
-        if value:
-            text.append(f"\n  {fact:<14}", "dim").append(printable(value))
-    for note in plugin.grant.notes:
-        text.append(f"\n  note: {printable(note)}", "yellow")
-    return text
-
-
-def _abi(plugin: Plugin) -> str:
-    return plugin.manifest.runtime.abi or "core"
+    return run(plugins, name, version, as_json=as_json)

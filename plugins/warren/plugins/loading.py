@@ -1,0 +1,54 @@
+"""Making a plugin of two files: manifest, grant, module, compilation, `initialize`, health; all of it or nothing.
+
+What comes out has met every condition, and is not yet found by anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from warren.manifests import Policy
+
+from .artefacts import cache_folder
+from .checks import CheckedPlugin, check_plugin, plugin_config
+from .engine import Engine
+from .errors import CompilationFailed, LoadFailed, ModuleRefused
+from .files import PluginFiles
+from .host import HostFunction
+from .plugin import Plugin
+from .sandbox import Sandbox
+from .snapshot import take_snapshot
+
+
+class Loader:
+    """Prepares plugins under one policy, with one set of host functions. Any number at once."""
+
+    def __init__(self, policy: Policy, host_functions: Mapping[str, HostFunction]) -> None:
+        self._policy = policy
+        self._host_functions = host_functions
+        self._engine = Engine(cache_folder())
+
+    async def prepare(self, files: PluginFiles) -> Plugin:
+        """Raises `ManifestError` or `LoadFailed`, each naming the file."""
+        checked = await asyncio.to_thread(check_plugin, files, self._policy)
+        try:
+            sandbox = await self._sandbox(checked)
+        except ModuleRefused as error:
+            raise LoadFailed(str(files.wasm), str(error)) from error
+        except CompilationFailed as error:
+            raise LoadFailed(str(files.wasm), str(error), may_pass=True) from error
+        outcome = await sandbox.check()
+        if outcome.kind != "ok":
+            raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
+        return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions, digest=checked.digest)
+
+    async def _sandbox(self, checked: CheckedPlugin) -> Sandbox:
+        config = plugin_config(checked.manifest, checked.grant)
+        abi, wasm = checked.abi, checked.wasm
+        if checked.manifest.runtime.snapshot:
+            snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
+            abi, wasm = snapshot.abi, snapshot.wasm
+        program = replace(await self._engine.compile(wasm), lines=checked.lines)
+        return Sandbox(program, abi, checked.grant, config, self._host_functions)

@@ -1,0 +1,187 @@
+"""`warren plugins show`: one plugin, as its manifest and this installation's policy have it. Nothing of it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Final
+
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+from warren.manifests import Action, Grant, Manifest, ManifestError, Policy, VersionReq
+from warren.plugins.checks import CheckedPlugin, check_plugin
+from warren.plugins.errors import PluginError
+from warren.plugins.files import PluginFiles, find_plugins
+
+from ..text import duration, printable, size
+from .exit_codes import ExitCode
+from .failures import WrongUsage
+from .json_data import fitted_json, print_json
+from .output import stdout
+
+#: Columns of the names of facts, indented by two.
+_NAMES_WIDTH: Final = 15
+
+#: A line of a schema is not longer, however wide the terminal is.
+_MAX_WIDTH: Final = 120
+
+#: Fields of a grant that are shown under names of their own; all others are permissions.
+_NO_PERMISSIONS: Final = frozenset({"plugin", "capabilities", "limits", "publish", "subscribe", "notes"})
+
+
+def run(directory: Path, name: str, requirement: str | None, *, as_json: bool) -> ExitCode:
+    """Show the highest version of `name` that `requirement` admits. What keeps it from being loaded is an error."""
+    files = _chosen(directory, name, requirement)
+    checked = check_plugin(files, Policy())
+    if as_json:
+        print_json(_data(files, checked))
+    else:
+        console = stdout()
+        console.print(_page(files, checked, min(console.width, _MAX_WIDTH)), soft_wrap=True)
+    return ExitCode.OK
+
+
+def _chosen(directory: Path, name: str, requirement: str | None) -> PluginFiles:
+    """Raises `WrongUsage` when there is none, saying what there is."""
+    admits = _requirement(requirement)
+    found, unreadable = _manifests(directory)
+    versions = [(manifest, files) for manifest, files in found if manifest.name == name]
+    fitting = [(manifest, files) for manifest, files in versions if admits is None or admits.matches(manifest.version)]
+    if fitting:
+        return max(fitting, key=lambda one: one[0].version)[1]
+    hint = f"{unreadable} cannot be read: warren check {directory}" if unreadable else None
+    if versions:
+        there_are = ", ".join(str(manifest.version) for manifest, _ in versions)
+        raise WrongUsage(f"no version of {name!r} in {directory} matches {requirement!r}; there are: {there_are}", hint)
+    there_are = ", ".join(sorted({manifest.name for manifest, _ in found})) or "none"
+    raise WrongUsage(f"there is no plugin {name!r} in {directory}; there are: {there_are}", hint)
+
+
+def _requirement(requirement: str | None) -> VersionReq | None:
+    try:
+        return None if requirement is None else VersionReq.parse(requirement)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def _manifests(directory: Path) -> tuple[list[tuple[Manifest, PluginFiles]], int]:
+    """Every manifest that can be read, and how many cannot."""
+    found: list[tuple[Manifest, PluginFiles]] = []
+    everything = find_plugins(directory)
+    for files in everything:
+        try:
+            found.append((files.read_manifest(), files))
+        except (ManifestError, PluginError):
+            continue
+    return found, len(everything) - len(found)
+
+
+def _data(files: PluginFiles, checked: CheckedPlugin) -> dict[str, Any]:
+    manifest, grant = checked.manifest, checked.grant
+    return {
+        "name": manifest.name,
+        "version": str(manifest.version),
+        "description": manifest.description,
+        "author": manifest.author,
+        "license": manifest.license,
+        "files": {"wasm": str(files.wasm), "manifest": str(files.manifest)},
+        "actions": {name: action.model_dump() for name, action in manifest.actions.items()},
+        "grant": {
+            "capabilities": sorted(grant.capabilities),
+            "permissions": _permissions(grant),
+            "limits": asdict(grant.limits),
+            "notes": grant.notes,
+        },
+        "subscribe": [str(pattern) for pattern in grant.subscribe],
+        "publish": [str(pattern) for pattern in grant.publish],
+        "dependencies": [dependency.model_dump() for dependency in manifest.dependencies],
+        "settings": list(manifest.settings),
+        "retry": manifest.retry.model_dump(),
+    }
+
+
+def _permissions(grant: Grant) -> dict[str, Any]:
+    return {field.name: getattr(grant, field.name) for field in fields(grant) if field.name not in _NO_PERMISSIONS}
+
+
+def _page(files: PluginFiles, checked: CheckedPlugin, width: int) -> Text:
+    manifest, grant = checked.manifest, checked.grant
+    text = Text.assemble((manifest.name, "bold"), f" {manifest.version}")
+    text.append(_facts(_identity(files, manifest)))
+    text.append("\nactions", "cyan")
+    if not manifest.actions:
+        text.append("\n  none is declared: the plugin decides for itself what it can be asked for", "dim")
+    for name, action in manifest.actions.items():
+        text.append(_action(name, action, width))
+    text.append("\nmay", "cyan").append(_facts(_rights(grant)))
+    for note in grant.notes:
+        text.append(f"\n  note: {printable(note)}", "yellow")
+    text.append("\nset up with", "cyan").append(_facts(_setup(manifest)))
+    return text
+
+
+def _facts(facts: Mapping[str, str]) -> Text:
+    """A line for each; what is empty is left out."""
+    text = Text()
+    for name, value in facts.items():
+        if value:
+            text.append(f"\n  {name:<{_NAMES_WIDTH}}", "dim").append(printable(value))
+    return text
+
+
+def _identity(files: PluginFiles, manifest: Manifest) -> dict[str, str]:
+    return {
+        "description": manifest.description,
+        "author": manifest.author,
+        "license": manifest.license,
+        "module": str(files.wasm),
+        "manifest": str(files.manifest),
+    }
+
+
+def _action(name: str, action: Action, width: int) -> Text:
+    text = Text(f"\n  {printable(name)}", "bold")
+    if action.description:
+        text.append(f"  {printable(action.description)}", "not bold")
+    for side, schema in (("request", action.request), ("response", action.response)):
+        text.append(f"\n    {side:<10}", "dim not bold")
+        if schema is None:
+            text.append("anything", "dim not bold")
+        else:
+            text.append(Text("\n" + " " * 14).join(map(_highlighted, fitted_json(schema, width - 14))))
+    return text
+
+
+def _highlighted(line: str) -> Text:
+    highlighted = Text(line, "not bold")
+    JSONHighlighter().highlight(highlighted)
+    return highlighted
+
+
+def _rights(grant: Grant) -> dict[str, str]:
+    permissions = {name.replace("_", " "): ", ".join(map(str, given)) for name, given in _permissions(grant).items()}
+    limits = grant.limits
+    return {
+        "capabilities": ", ".join(sorted(grant.capabilities)) or "none",
+        **permissions,
+        "limits": f"{size(limits.memory_bytes)}, {limits.max_fuel:,} fuel, {duration(limits.timeout_s * 1e6)}",
+        "open files": str(limits.max_open_files),
+        "connections": f"{limits.max_network_connections}, {duration(limits.network_timeout_s * 1e6)} for each",
+        "subscribe": ", ".join(map(str, grant.subscribe)),
+        "publish": ", ".join(map(str, grant.publish)),
+    }
+
+
+def _setup(manifest: Manifest) -> dict[str, str]:
+    retry = manifest.retry
+    waits = f"{duration(retry.initial_delay_ms * 1e3)} to {duration(retry.max_delay_ms * 1e3)}"
+    return {
+        "settings": ", ".join(manifest.settings),
+        "dependencies": ", ".join(
+            f"{one.name} {one.version_req}{' (optional)' if one.optional else ''}" for one in manifest.dependencies
+        ),
+        "retry": f"after {', '.join(dict.fromkeys((*retry.on, 'unavailable')))}; {retry.max_attempts} attempts",
+        "retry delays": f"{waits}, times {retry.multiplier:g} each, jitter {retry.jitter:g}",
+    }
