@@ -51,10 +51,17 @@ def _least(unsolvable: Unsolvable, roots: Sequence[Bond], needs: Needs, search: 
 
 def _still_unsolvable(counted: set[Bond], roots: Sequence[Bond], needs: Needs, search: Search) -> Unsolvable | None:
     try:
-        search.solve([bond for bond in roots if bond in counted], lambda one: [b for b in needs(one) if b in counted])
+        search.solve(_counting(roots, counted), lambda candidate: _counting(needs(candidate), counted))
     except Unsolvable as smaller:
         return smaller
     return None
+
+
+def _counting(bonds: Iterable[Bond], counted: set[Bond]) -> list[Bond]:
+    """Those that count. What holds a version is of no account where nothing else demands the name."""
+    kept = [bond for bond in bonds if bond in counted]
+    demanded = {bond.name for bond in kept if not bond.demand.held}
+    return [bond for bond in kept if bond.name in demanded]
 
 
 def _droppable(unsolvable: Unsolvable) -> Iterator[set[Bond]]:

@@ -122,7 +122,8 @@ class Place:
     """What a chosen candidate asks of the load order: to come after all that it needs."""
 
     candidate: Candidate
-    after: Sequence[Bond]
+    bonds: Sequence[Bond]
+    after: tuple[str, ...]
     name: str = ""
 
 
@@ -225,7 +226,11 @@ class _Provider(AbstractProvider[Requirement, Choice, str]):
         if isinstance(candidate, LoadOrder):
             return ()
         bonds = tuple(self._needs(candidate))
-        return Place(candidate, bonds), Pin(candidate.name, {candidate: None}), *bonds
+        return (
+            Place(candidate, bonds, tuple(bond.name for bond in bonds)),
+            Pin(candidate.name, {candidate: None}),
+            *bonds,
+        )
 
 
 class _Observer(BaseReporter[Requirement, Choice, str]):
@@ -241,7 +246,7 @@ class _Observer(BaseReporter[Requirement, Choice, str]):
         if isinstance(requirement, Bond):
             self.bonds[requirement] = None
         elif isinstance(requirement, Place):
-            self.bonds.update(dict.fromkeys(requirement.after))
+            self.bonds.update(dict.fromkeys(requirement.bonds))
 
     def rejecting_candidate(self, criterion: Criterion[Requirement, Choice], candidate: Choice) -> None:  # noqa: ARG002
         if len(self.dead_ends) < MAX_DEAD_ENDS:
@@ -259,7 +264,7 @@ def cycle_through_last(places: Sequence[Place]) -> tuple[Candidate, ...]:
     ahead = deque([last])
     while ahead and last not in needed_by:
         name = ahead.popleft()
-        for needed in (bond.name for bond in by_name[name].after):
+        for needed in by_name[name].after:
             if needed in by_name and needed not in needed_by:
                 needed_by[needed] = name
                 ahead.append(needed)
