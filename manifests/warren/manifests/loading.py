@@ -46,12 +46,8 @@ def load_order(manifests: Iterable[Manifest]) -> LoadOrder:
     The reason of a refusal follows the highest versions; its `core` is the way from the plugin to the conflict.
     """
     plugins = _side_by_side(manifests)
-    loadable: set[_Plugin] = set()
-    while more := {one for one in plugins if one not in loadable and one.is_met(loadable)}:
-        loadable |= more
-    order: dict[_Plugin, None] = {}
-    while waiting := [one for one in plugins if one in loadable and one not in order]:
-        order.update(dict.fromkeys(_next(waiting, order.keys())))
+    order = _in_order(plugins)
+    loadable = set(order)
     refused = (Refused(one.manifest, _conflict(one, loadable, plugins)) for one in plugins if one not in loadable)
     return LoadOrder(tuple(one.manifest for one in order), tuple(refused))
 
@@ -59,16 +55,20 @@ def load_order(manifests: Iterable[Manifest]) -> LoadOrder:
 def dependants(leaving: Iterable[Manifest], loaded: Iterable[Manifest]) -> tuple[Manifest, ...]:
     """Those of `loaded` that cannot stay when `leaving` go, in the order in which to unload them: all before `leaving`.
 
-    They are the ones with a dependency, not optional, that is met now, and that no version meets which stays.
+    They are the ones with a dependency, not optional, that is met now, and that no version meets which stays. On the
+    way nobody is left without what it needs, except in a circle (plugins of which one was loaded when it could do with
+    a version that has gone since).
     """
     plugins = _side_by_side(loaded)
     names = {_identity(manifest) for manifest in leaving}
     staying = {one for one in plugins if _identity(one.manifest) not in names}
-    broken: list[_Plugin] = []
-    while more := next((one for one in plugins if one in staying and one.loses(staying)), None):
-        staying.remove(more)
-        broken.append(more)
-    return tuple(one.manifest for one in reversed(broken))
+    broken: set[_Plugin] = set()
+    while more := {one for one in staying if one.loses(staying)}:
+        staying -= more
+        broken |= more
+    order = _in_order(plugins)
+    in_circles = [one for one in plugins if one not in order]
+    return tuple(one.manifest for one in reversed(order + in_circles) if one in broken)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +114,17 @@ def _side_by_side(manifests: Iterable[Manifest]) -> list[_Plugin]:
 
 def _identity(manifest: Manifest) -> tuple[str, Version, str]:
     return manifest.name, manifest.version, str(manifest.version)  # versions that differ in build metadata are equal
+
+
+def _in_order(plugins: list[_Plugin]) -> list[_Plugin]:
+    """Those that can be loaded."""
+    loadable: set[_Plugin] = set()
+    while more := {one for one in plugins if one not in loadable and one.is_met(loadable)}:
+        loadable |= more
+    order: dict[_Plugin, None] = {}
+    while waiting := [one for one in plugins if one in loadable and one not in order]:
+        order.update(dict.fromkeys(_next(waiting, order.keys())))
+    return list(order)
 
 
 def _next(waiting: list[_Plugin], there: AbstractSet[_Plugin]) -> list[_Plugin]:
