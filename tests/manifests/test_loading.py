@@ -28,9 +28,21 @@ def test_all_that_can_be_loaded_is_and_after_what_it_needs(case: dict[str, Any])
         random.Random(seed).shuffle(lines)  # noqa: S311
 
 
-def test_the_core_of_a_refusal_is_the_way_to_the_conflict() -> None:
-    (refused, *_) = load_order(plugins(["a 1.0.0: b *; d? *", "b 1.0.0: c ^2", "c 1.0.0"])).refused
-    assert [str(demand) for demand in refused.reason.core] == ["a 1.0.0 needs b *", "b 1.0.0 needs c ^2"]
+def test_a_refusal_has_the_demand_that_is_not_met_and_the_one_that_is_to_blame() -> None:
+    (refused, to_blame) = load_order(plugins(["a 1.0.0: b *; d? *", "b 1.0.0: c ^2", "c 1.0.0"])).refused
+    assert str(refused.demand) == "a 1.0.0 needs b *"
+    assert [str(demand) for demand in refused.reason.core] == ["b 1.0.0 needs c ^2"]
+    assert refused.reason is to_blame.reason
+
+
+def test_a_thousand_plugins_that_all_depend_on_each_other_are_put_in_order() -> None:
+    """By their optional dependencies; one by one this would take minutes."""
+    lines = (
+        f"p{at} {major}.0.0: " + "; ".join(f"p{(at * 7 + step * 13) % 100}? *" for step in range(1, 15))
+        for at in range(100)
+        for major in range(1, 11)
+    )
+    assert len(load_order(plugins(lines)).order) == 1000
 
 
 @pytest.mark.parametrize("case", DATA["dependants"], ids=lambda case: case["name"])

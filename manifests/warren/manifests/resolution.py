@@ -29,8 +29,8 @@ from .manifest import Manifest
 from .search import Bond, Candidate, Catalogue, Search, Unsolvable
 from .versions import VersionReq
 
-#: Rounds for each of three: what is not optional, what is, and explanations. Fifty ordinary plugins need about fifty; a
-#: hundred with twenty versions each and nothing but conflicts spend them in seconds.
+#: Rounds for each of three: what is not optional, what is, and explanations. Fifty ordinary plugins need about a
+#: hundred; a hundred with twenty versions each and nothing but conflicts spend them in 3 to 15 s.
 MAX_ROUNDS: Final = 5000
 
 

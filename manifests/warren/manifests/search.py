@@ -13,7 +13,7 @@ last conflict are chosen first instead, which finds out as soon that the choices
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -42,7 +42,7 @@ class Catalogue:
         for candidates in self._candidates.values():
             candidates.sort(key=lambda one: (one.version, one.version.build or ""), reverse=True)
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         return self._candidates
 
     def candidates(self, name: str) -> Sequence[Candidate]:
@@ -127,16 +127,16 @@ class Place:
     name: str = ""
 
 
-class LoadOrder:
+class WholeOrder:
     """What resolvelib finds under the name of every `Place`; no plugin is called so."""
 
     name = ""
 
 
-LOAD_ORDER: Final = LoadOrder()
+LOAD_ORDER: Final = WholeOrder()
 
 Requirement: TypeAlias = Bond | Pin | Place
-Choice: TypeAlias = Candidate | LoadOrder
+Choice: TypeAlias = Candidate | WholeOrder
 Cause: TypeAlias = "RequirementInformation[Requirement, Choice]"
 Needs: TypeAlias = Callable[[Candidate], Iterable[Bond]]
 
@@ -223,7 +223,7 @@ class _Provider(AbstractProvider[Requirement, Choice, str]):
         return isinstance(requirement, Place) or candidate in requirement.fits
 
     def get_dependencies(self, candidate: Choice) -> Iterable[Requirement]:
-        if isinstance(candidate, LoadOrder):
+        if isinstance(candidate, WholeOrder):
             return ()
         bonds = tuple(self._needs(candidate))
         return (
