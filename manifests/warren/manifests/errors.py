@@ -14,8 +14,11 @@ if TYPE_CHECKING:  # these modules raise what is defined here
 
     from .demands import Demand, PluginVersion
 
-#: How many versions, and how many further conflicts, a message lists. The rest is counted.
+#: How many versions, or plugins in a circle, a message lists. Of more it has the first and the last.
 MAX_LISTED: Final = 20
+
+#: How many conflicts a message tells besides the first. The rest is counted.
+MAX_OTHERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,9 @@ class ResolutionError(ManifestError):
         self.others: tuple[ResolutionError, ...] = ()
 
     def __str__(self) -> str:
-        lines = [self.sentence, *(f"or else {other.sentence}" for other in self.others[:MAX_LISTED])]
-        if len(self.others) > MAX_LISTED:
-            lines.append(f"or else any of {len(self.others) - MAX_LISTED} more conflicts")
+        lines = [self.sentence, *(f"or else {other.sentence}" for other in self.others[:MAX_OTHERS])]
+        if len(self.others) > MAX_OTHERS:
+            lines.append(f"or else one of {len(self.others) - MAX_OTHERS} more conflicts")
         return "\n".join(lines)
 
 
@@ -123,8 +126,8 @@ class DependencyCycle(ResolutionError):
 
     def __init__(self, cycle: Sequence[PluginVersion]) -> None:
         self.cycle = tuple(cycle)
-        path = " → ".join([*map(str, cycle), cycle[0].name])
-        super().__init__(f"plugins depend on each other in a circle: {path}")
+        circle = _listed([*self.cycle, self.cycle[0].name], " → ")
+        super().__init__(f"plugins depend on each other in a circle: {circle}")
 
 
 class ResolutionGivenUp(ResolutionError):
@@ -138,11 +141,12 @@ class ResolutionGivenUp(ResolutionError):
         )
 
 
-def _listed(versions: Sequence[Version]) -> str:
-    if len(versions) <= MAX_LISTED:
-        return ", ".join(map(str, versions))
+def _listed(things: Sequence[object], separator: str = ", ") -> str:
     half = MAX_LISTED // 2
-    return f"{_listed(versions[:half])}, … {len(versions) - 2 * half} more …, {_listed(versions[-half:])}"
+    words = [str(thing) for thing in things]
+    if len(words) > MAX_LISTED:
+        words[half:-half] = [f"… {len(words) - 2 * half} more …"]
+    return separator.join(words)
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -7,9 +7,12 @@ unsatisfiable core, by deletion). All that is left is to blame, and the dead end
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final
 
-from .demands import PluginVersion
+from semver import Version
+
+from .demands import Demand, PluginVersion
 from .errors import (
     DependencyCycle,
     DependencyMissing,
@@ -20,6 +23,9 @@ from .errors import (
 )
 from .findings import nearest
 from .search import Bond, Catalogue, Cause, Needs, Place, Search, Unsolvable, cycle_through_last
+
+#: Among more names none is suggested for one that is missing: that takes some 30 µs a name, each time.
+MAX_NAMES: Final = 200
 
 
 def explained(
@@ -51,10 +57,17 @@ def _least(unsolvable: Unsolvable, roots: Sequence[Bond], needs: Needs, search: 
 
 def _still_unsolvable(counted: set[Bond], roots: Sequence[Bond], needs: Needs, search: Search) -> Unsolvable | None:
     try:
-        search.solve([bond for bond in roots if bond in counted], lambda one: [b for b in needs(one) if b in counted])
+        search.solve(_counting(roots, counted), lambda candidate: _counting(needs(candidate), counted))
     except Unsolvable as smaller:
         return smaller
     return None
+
+
+def _counting(bonds: Iterable[Bond], counted: set[Bond]) -> list[Bond]:
+    """Those that count. What holds a version is of no account where nothing else demands the name."""
+    kept = [bond for bond in bonds if bond in counted]
+    demanded = {bond.name for bond in kept if not bond.demand.held}
+    return [bond for bond in kept if bond.name in demanded]
 
 
 def _droppable(unsolvable: Unsolvable) -> Iterator[set[Bond]]:
@@ -110,10 +123,16 @@ def _conflict(bonds: Sequence[Bond], catalogue: Catalogue) -> ResolutionError:
     available = catalogue.versions(demand.name)
     if len(bonds) > 1:
         return VersionConflict([bond.demand for bond in bonds], available)
+    return unmet(demand, available, catalogue.names())
+
+
+def unmet(demand: Demand, available: Sequence[Version], names: Collection[str]) -> ResolutionError:
+    """Why one demand cannot be met by itself: of all the `names` there are, its own has the versions `available`."""
     if available:
         return NoVersionMatches(demand, available)
-    return DependencyMissing(demand, nearest(demand.name, catalogue.names()))
+    return DependencyMissing(demand, nearest(demand.name, names) if len(names) <= MAX_NAMES else None)
 
 
 def _all_together(bonds: Iterable[Bond]) -> ResolutionError:
+    """For a core in which every dead end was with a mere choice. None such has been found, nor ruled out."""
     return ResolutionError(f"these cannot all be met: {'; '.join(str(bond.demand) for bond in bonds)}")

@@ -16,10 +16,10 @@ whether there is one; so its heuristics can change, and no version with it.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Final
 
 from .demands import Demand
@@ -29,8 +29,8 @@ from .manifest import Manifest
 from .search import Bond, Candidate, Catalogue, Search, Unsolvable
 from .versions import VersionReq
 
-#: Rounds for each of three: what is not optional, what is, and explanations. Fifty ordinary plugins need about fifty; a
-#: hundred with twenty versions each and nothing but conflicts spend them in seconds.
+#: Rounds for each of three: what is not optional, what is, and explanations. Fifty ordinary plugins need about a
+#: hundred; a hundred with twenty versions each and nothing but conflicts spend them in 3 to 15 s.
 MAX_ROUNDS: Final = 5000
 
 
@@ -58,93 +58,93 @@ def resolve(
     Raises `ResolutionError`: `DependencyMissing`, `NoVersionMatches`, `VersionConflict` or `DependencyCycle` when there
     is no solution, `ResolutionGivenUp` when none was found in `max_rounds`. The order of `available` does not matter.
     """
-    resolving = _Resolving(
-        Catalogue(available), [Demand(name, requirement) for name, requirement in wanted], max_rounds
-    )
-    resolving.meet_required()
+    resolving = _Resolving(Catalogue(available), max_rounds)
+    resolving.meet([Demand(name, requirement) for name, requirement in wanted])
     resolving.meet_optional()
     return resolving.result()
 
 
 class _Resolving:
-    def __init__(self, catalogue: Catalogue, wanted: Iterable[Demand], max_rounds: int) -> None:
+    def __init__(self, catalogue: Catalogue, max_rounds: int) -> None:
         self._catalogue = catalogue
-        self._wanted = [catalogue.bond(demand) for demand in wanted]
         self._max_rounds = max_rounds
         self._explaining = Search(max_rounds)
         self._chosen: dict[str, Candidate] = {}
         self._met: defaultdict[Candidate, list[Bond]] = defaultdict(list)
         self._left_out: list[LeftOut] = []
 
-    def meet_required(self) -> None:
-        names = [bond.name for bond in self._wanted]
+    def meet(self, wanted: Iterable[Demand]) -> None:
+        roots = [self._catalogue.bond(demand) for demand in wanted]
         try:
-            self._chosen = self._with(names, Search(self._max_rounds))
+            self._chosen = self._led_to(roots, Search(self._max_rounds))
         except Unsolvable as unsolvable:
-            raise self._explained(unsolvable) from None
+            raise self._explained(unsolvable, roots) from None
 
     def meet_optional(self) -> None:
         search = Search(self._max_rounds)
-        trying = list(self._chosen.values())
-        for candidate in trying:  # grows
+        asking = list(self._chosen.values())
+        for candidate in asking:  # grows
             for bond in candidate.optional:
-                if more := self._with_optional(candidate, bond, search):
-                    trying += list(more.values())[len(self._chosen) :]
-                    self._chosen = more
+                asking.extend(self._meet_if_possible(candidate, bond, search))
 
     def result(self) -> Resolution:
         after = {name: [bond.name for bond in self._needs(one)] for name, one in self._chosen.items()}
         order = (self._chosen[name].manifest for name in TopologicalSorter(after).static_order())
         return Resolution(tuple(order), tuple(self._left_out))
 
-    def _needs(self, candidate: Candidate) -> Sequence[Bond]:
-        return (*candidate.required, *self._met.get(candidate, ()))
-
-    def _roots(self, chosen: dict[str, Candidate]) -> list[Bond]:
-        return [*self._wanted, *(one.hold for one in chosen.values())]
-
-    def _with_optional(self, candidate: Candidate, bond: Bond, search: Search) -> dict[str, Candidate] | None:
-        """What is chosen if the optional dependency `bond` is met; None when it is left out."""
+    def _meet_if_possible(self, candidate: Candidate, bond: Bond, search: Search) -> Iterable[Candidate]:
+        """What is chosen in addition for an optional dependency, which is left out otherwise."""
+        roots = self._holding([bond])
         self._met[candidate].append(bond)
         try:
-            return self._with([bond.name], search)
-        except Unsolvable as unsolvable:
-            reason = self._explained(unsolvable)
-        except ResolutionGivenUp as given_up:
-            reason = given_up
-        self._met[candidate].remove(bond)
-        self._left_out.append(LeftOut(bond.demand, reason))
-        return None
+            added = self._led_to(roots, search)
+        except (Unsolvable, ResolutionGivenUp) as error:
+            reason = self._explained(error, roots) if isinstance(error, Unsolvable) else error
+            self._met[candidate].remove(bond)
+            self._left_out.append(LeftOut(bond.demand, reason))
+            return ()
+        self._chosen |= added
+        return added.values()
 
-    def _with(self, names: Iterable[str], search: Search) -> dict[str, Candidate]:
-        """What is chosen, and the highest versions of `names` and of all that they need, breadth first."""
-        chosen = dict(self._chosen)
-        solution = search.solve(self._roots(chosen), self._needs)
-        ahead = deque(names)
+    def _needs(self, candidate: Candidate) -> Sequence[Bond]:
+        return self._holding((*candidate.required, *self._met.get(candidate, ())))
+
+    def _holding(self, bonds: Iterable[Bond]) -> list[Bond]:
+        """`bonds`, and that those which lead to what is chosen already do not change it."""
+        bonds = list(bonds)
+        return bonds + [self._chosen[bond.name].hold for bond in bonds if bond.name in self._chosen]
+
+    def _led_to(self, roots: Sequence[Bond], search: Search) -> dict[str, Candidate]:
+        """The highest versions of all that `roots` lead to and that is not chosen already, in the order of the law."""
+        solution = search.solve(roots, self._needs)
+        taken: dict[str, Candidate] = {}
+        ahead = deque(bond.name for bond in roots)
         while ahead:
-            if (name := ahead.popleft()) not in chosen:
-                solution = self._highest(name, chosen, solution, search)
-                chosen[name] = solution[name]
-                ahead.extend(bond.name for bond in self._needs(chosen[name]))
-        return chosen
+            name = ahead.popleft()
+            if name not in taken and name not in self._chosen:
+                solution = self._highest(name, roots, taken, solution, search)
+                taken[name] = solution[name]
+                ahead.extend(bond.name for bond in self._needs(taken[name]))
+        return taken
 
     def _highest(
-        self, name: str, chosen: dict[str, Candidate], solution: dict[str, Candidate], search: Search
+        self,
+        name: str,
+        roots: Sequence[Bond],
+        taken: Mapping[str, Candidate],
+        solution: dict[str, Candidate],
+        search: Search,
     ) -> dict[str, Candidate]:
-        """A solution with `chosen` and the highest version of `name` that has one; `solution` is any with `chosen`."""
-        for candidate in self._catalogue.candidates(name):
-            if candidate is solution[name]:
-                break
-            if self._fits(candidate, chosen):
+        """The solution with `taken` and the highest version of `name` that has one; `solution` is one with `taken`."""
+        bonds = [bond for bond in chain(roots, *map(self._needs, taken.values())) if bond.name == name]
+        held = [one.hold for one in taken.values()]
+        for candidate in takewhile(lambda one: one is not solution[name], self._catalogue.candidates(name)):
+            if all(candidate in bond.fits for bond in bonds):
                 try:
-                    return search.solve([*self._roots(chosen), candidate.hold], self._needs)
+                    return search.solve([*roots, *held, candidate.hold], self._needs)
                 except Unsolvable:
                     continue
         return solution
 
-    def _fits(self, candidate: Candidate, chosen: dict[str, Candidate]) -> bool:
-        bonds = chain(self._wanted, *map(self._needs, chosen.values()))
-        return all(candidate in bond.fits for bond in bonds if bond.name == candidate.name)
-
-    def _explained(self, unsolvable: Unsolvable) -> ResolutionError:
-        return explained(unsolvable, self._catalogue, self._roots(self._chosen), self._needs, self._explaining)
+    def _explained(self, unsolvable: Unsolvable, roots: Sequence[Bond]) -> ResolutionError:
+        return explained(unsolvable, self._catalogue, roots, self._needs, self._explaining)

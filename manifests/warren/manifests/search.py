@@ -13,7 +13,7 @@ last conflict are chosen first instead, which finds out as soon that the choices
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -42,7 +42,7 @@ class Catalogue:
         for candidates in self._candidates.values():
             candidates.sort(key=lambda one: (one.version, one.version.build or ""), reverse=True)
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         return self._candidates
 
     def candidates(self, name: str) -> Sequence[Candidate]:
@@ -122,20 +122,21 @@ class Place:
     """What a chosen candidate asks of the load order: to come after all that it needs."""
 
     candidate: Candidate
-    after: Sequence[Bond]
+    bonds: Sequence[Bond]
+    after: tuple[str, ...]
     name: str = ""
 
 
-class LoadOrder:
+class WholeOrder:
     """What resolvelib finds under the name of every `Place`; no plugin is called so."""
 
     name = ""
 
 
-LOAD_ORDER: Final = LoadOrder()
+LOAD_ORDER: Final = WholeOrder()
 
 Requirement: TypeAlias = Bond | Pin | Place
-Choice: TypeAlias = Candidate | LoadOrder
+Choice: TypeAlias = Candidate | WholeOrder
 Cause: TypeAlias = "RequirementInformation[Requirement, Choice]"
 Needs: TypeAlias = Callable[[Candidate], Iterable[Bond]]
 
@@ -222,10 +223,14 @@ class _Provider(AbstractProvider[Requirement, Choice, str]):
         return isinstance(requirement, Place) or candidate in requirement.fits
 
     def get_dependencies(self, candidate: Choice) -> Iterable[Requirement]:
-        if isinstance(candidate, LoadOrder):
+        if isinstance(candidate, WholeOrder):
             return ()
         bonds = tuple(self._needs(candidate))
-        return Place(candidate, bonds), Pin(candidate.name, {candidate: None}), *bonds
+        return (
+            Place(candidate, bonds, tuple(bond.name for bond in bonds)),
+            Pin(candidate.name, {candidate: None}),
+            *bonds,
+        )
 
 
 class _Observer(BaseReporter[Requirement, Choice, str]):
@@ -241,7 +246,7 @@ class _Observer(BaseReporter[Requirement, Choice, str]):
         if isinstance(requirement, Bond):
             self.bonds[requirement] = None
         elif isinstance(requirement, Place):
-            self.bonds.update(dict.fromkeys(requirement.after))
+            self.bonds.update(dict.fromkeys(requirement.bonds))
 
     def rejecting_candidate(self, criterion: Criterion[Requirement, Choice], candidate: Choice) -> None:  # noqa: ARG002
         if len(self.dead_ends) < MAX_DEAD_ENDS:
@@ -259,7 +264,7 @@ def cycle_through_last(places: Sequence[Place]) -> tuple[Candidate, ...]:
     ahead = deque([last])
     while ahead and last not in needed_by:
         name = ahead.popleft()
-        for needed in (bond.name for bond in by_name[name].after):
+        for needed in by_name[name].after:
             if needed in by_name and needed not in needed_by:
                 needed_by[needed] = name
                 ahead.append(needed)

@@ -146,7 +146,8 @@ class PluginManager:
         available = [plugin.manifest for plugin in self.plugins()]
         known = {plugin.identity for plugin in self.plugins()}
         available += [manifest for identity, (manifest, _) in found.items() if identity not in known]
-        order = [Identity(one.name, str(one.version)) for one in resolve([(name, requirement)], available).order]
+        resolution = await asyncio.to_thread(resolve, [(name, requirement)], available)  # hostile ones take seconds
+        order = [Identity(one.name, str(one.version)) for one in resolution.order]
         return tuple([self._keeper.loaded.get(*one) or await self._load(found[one][1]) for one in order])
 
     async def unload_plugin(self, name: str, version: str | None = None, *, with_dependants: bool = False) -> None:
