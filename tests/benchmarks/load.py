@@ -31,6 +31,11 @@ OUTSTANDING: Final = 2 * PREFETCH
 #: How often memory is looked at on the way.
 LEGS: Final = 10
 
+#: A broker that uses less of a processor than this has nothing left to do. How often to look, and for how long.
+SETTLED_SHARE: Final = 0.1
+SETTLING_LOOK_S: Final = 0.5
+SETTLING_LIMIT_S: Final = 10.0
+
 #: How often results are counted; an end is seen this much too late at most.
 COUNT_EVERY_S: Final = 0.01
 
@@ -88,6 +93,7 @@ class Load:
         self._fill(contender, requests)
         with contender.running() as worker:
             started, warm, done = (self._sample_at(results, worker) for results in (0, requests // 10, requests))
+            self._let_broker_settle()
             with self._caller(contender, worker) as caller:
                 round_trips_ms = caller.calls_ms(round_trips, per_s=REQUESTS_PER_S)
         # So few requests can be done before they are first counted; then the start is measured too.
@@ -117,6 +123,19 @@ class Load:
         exchange = self._names.requests
         self._link.send(b"".join(request(contender, exchange, number, self._results) for number in range(requests)))
         self._await_depth(contender.queue, requests)
+
+    def _let_broker_settle(self) -> None:
+        """Wait until the broker has put away what it was given: the faster a worker, the more that is just then."""
+        if self._broker_pid is None:
+            time.sleep(SETTLING_LIMIT_S)
+            return
+        until = time.monotonic() + SETTLING_LIMIT_S
+        used_s = cpu_s(self._broker_pid)
+        while time.monotonic() < until:
+            time.sleep(SETTLING_LOOK_S)
+            before_s, used_s = used_s, cpu_s(self._broker_pid)
+            if used_s - before_s < SETTLED_SHARE * SETTLING_LOOK_S:
+                return
 
     def _sample_at(self, results: int, worker: Worker) -> _Sample:
         """The first sample with at least so many results."""

@@ -132,6 +132,34 @@ async def test_a_message_that_kills_its_workers_is_counted_without_its_neighbour
     assert serving.counts == {b"poison": 3, b"neighbour": 1}
 
 
+async def test_what_comes_while_it_drains_goes_back(serving: Serving) -> None:
+    await serving.publish(b"1")
+    await serving.mailbox.start()
+    await until(lambda: serving.mailbox._arrived)
+    await serving.mailbox.drain(0)
+    assert await serving.publisher.depth(QUEUE) == 1
+    assert not serving.under_way
+
+
+async def test_deliveries_that_a_defect_keeps_from_being_served_go_back(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warren.workers.mailbox.GIVE_BACK_PAUSES_S", (0.0, LIMIT_S * 10))
+    attempts: list[int] = []
+
+    def fail(deliveries: Sequence[Delivery]) -> list[Served]:
+        attempts.append(len(deliveries))
+        raise RuntimeError
+
+    monkeypatch.setattr(serving.mailbox, "_serve", fail)
+    await serving.publish(b"1")
+    await serving.mailbox.start()
+    await until(lambda: len(attempts) == 2)  # it came again
+    await serving.mailbox.drain(0)
+    await until(lambda: not serving.tasks)
+    assert await serving.publisher.depth(QUEUE) == 1
+
+
 async def test_a_suspect_among_others_is_served_when_they_have_ended_and_nothing_is_taken_meanwhile(
     serving: Serving,
 ) -> None:

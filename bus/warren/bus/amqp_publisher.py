@@ -60,8 +60,7 @@ class Publisher:
         self._reopening = asyncio.Lock()
         self._on_reply: Callable[[Delivery], None] | None = None
         self._reply_tag = ""
-        self._in_flight = 0
-        self._idle = asyncio.Event()
+        self._in_flight: set[asyncio.Future[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._upkeep: asyncio.Task[None] | None = None
 
@@ -88,7 +87,7 @@ class Publisher:
             self._publish_later(publishing)
         else:
             self._channel.publish(publishing)
-        self._in_flight += 1
+        self._in_flight.add(publishing.confirmed)
         return publishing.confirmed
 
     def _publish_later(self, publishing: Publishing) -> None:
@@ -130,9 +129,7 @@ class Publisher:
                 confirmed.set_result(None)
             else:
                 confirmed.set_exception(error)
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
+        self._in_flight.discard(confirmed)
 
     async def consume_replies(self, on_reply: Callable[[Delivery], None]) -> None:
         """Have replies handed to `on_reply`, from now on and after every reopening. One consumer at a time."""
@@ -168,13 +165,14 @@ class Publisher:
         self._upkeep = asyncio.create_task(self._keep_open())
 
     async def close(self) -> None:
-        """Wait for the publishes in flight, and stop; the channel goes with its connection. Idempotent."""
-        while self._in_flight:
-            self._idle.clear()
-            await self._idle.wait()
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.wait([self._upkeep])
+        """Wait for the publishes that somebody waits for; the channel goes with its connection. Idempotent."""
+        while awaited := [confirmed for confirmed in self._in_flight if not confirmed.done()]:
+            await asyncio.wait(awaited)
+        ending = {self._upkeep, *self._waiting} if self._upkeep else self._waiting.copy()
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
 
     async def _keep_open(self) -> None:
         while True:

@@ -158,7 +158,7 @@ class Mailbox:
         while self._waiting:
             delivery = self._waiting[0]
             try:
-                await asyncio.wait([self._go(self._see_to(delivery, self._serve_alone(delivery)))])
+                await asyncio.wait([self._see_to(delivery, self._serve_alone(delivery))])
             finally:
                 self._waiting.popleft()  # not before: what comes meanwhile is to wait, too
             self._may_widen = not _is_suspect(delivery)
@@ -184,14 +184,22 @@ class Mailbox:
         deliveries, self._arrived = self._arrived[:TURN], self._arrived[TURN:]
         if self._arrived:
             asyncio.get_running_loop().call_soon(self._serve_arrived)
-        for delivery, served in zip(deliveries, self._serve(deliveries), strict=True):
+        if self._draining.is_set():
+            for delivery in deliveries:
+                self._give_back(delivery)
+            return
+        try:
+            ends = self._serve(deliveries)
+        except Exception as error:  # noqa: BLE001 - a defect; nothing must stay unsettled for it
+            ends = [error] * len(deliveries)
+        for delivery, served in zip(deliveries, ends, strict=True):
             self._follow(delivery, served)
 
     def _follow(self, delivery: Delivery, served: Served) -> None:
         if served is None:
             self._ack(delivery)
         elif isinstance(served, Coroutine):
-            self._go(self._see_to(delivery, served))
+            self._see_to(delivery, served)
         elif isinstance(served, Exception):
             self._fail(delivery, served)
         else:
@@ -199,13 +207,25 @@ class Mailbox:
             served.confirmed.add_done_callback(partial(self._on_confirmed, delivery, served))
 
     def _on_confirmed(self, delivery: Delivery, sent: Sent, confirmed: asyncio.Future[None]) -> None:
-        self._under_way.discard(confirmed)
-        if confirmed.cancelled():  # the worker drains, and its time is up
-            self._give_back(delivery)
-        elif confirmed.exception() is None:
-            self._ack(delivery)
+        if confirmed.cancelled() or confirmed.exception() is None:
+            self._on_end(delivery, confirmed)
         else:
-            self._go(self._see_to(delivery, sent.complete()))
+            self._under_way.discard(confirmed)
+            self._see_to(delivery, sent.complete())
+
+    def _see_to(self, delivery: Delivery, serving: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._go(serving)
+        task.add_done_callback(partial(self._on_end, delivery))
+        return task
+
+    def _on_end(self, delivery: Delivery, served: asyncio.Future[None]) -> None:
+        self._under_way.discard(served)
+        if served.cancelled():  # the worker drains, and its time is up
+            self._give_back(delivery)
+        elif isinstance(error := served.exception(), Exception):
+            self._fail(delivery, error)
+        else:
+            self._ack(delivery)
 
     async def _serve_alone(self, delivery: Delivery) -> None:
         """Serve it to its end."""
@@ -222,17 +242,6 @@ class Mailbox:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
-
-    async def _see_to(self, delivery: Delivery, serving: Coroutine[Any, Any, None]) -> None:
-        try:
-            await serving
-        except asyncio.CancelledError:
-            self._give_back(delivery)
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            self._fail(delivery, error)
-        else:
-            self._ack(delivery)
 
     def _ack(self, delivery: Delivery) -> None:
         try:
