@@ -148,7 +148,15 @@ class PluginManager:
         available += [manifest for identity, (manifest, _) in found.items() if identity not in known]
         resolution = await asyncio.to_thread(resolve, [(name, requirement)], available)  # hostile ones take seconds
         order = [Identity(one.name, str(one.version)) for one in resolution.order]
-        return tuple([self._keeper.loaded.get(*one) or await self._load(found[one][1]) for one in order])
+        loaded: list[Plugin] = []
+        for identity in order:
+            plugin = self._keeper.loaded.get(*identity)
+            if plugin is None:
+                if identity not in found:  # it was loaded from elsewhere, and has gone meanwhile
+                    raise PluginNotFound(*identity)
+                plugin = await self._load(found[identity][1])
+            loaded.append(plugin)
+        return tuple(loaded)
 
     async def unload_plugin(self, name: str, version: str | None = None, *, with_dependants: bool = False) -> None:
         """Take one version out of use, or the whole plugin; runs under way end well.
