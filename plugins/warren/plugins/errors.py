@@ -1,7 +1,8 @@
 """What can go wrong with a plugin. One root, `PluginError`; the type says whose fault it is.
 
-`ModuleRefused`, `LoadFailed`, `NotForShadows`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`, `InvalidInput`,
-`StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's `Outcome` tells it.
+`ModuleRefused`, `LoadFailed`, `NotForShadows`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`,
+`InvalidInput`, `StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's
+`Outcome` tells it.
 
 `RunFailed` and what is under it come from `execute_plugin` alone: the outcomes of runs, as exceptions.
 """

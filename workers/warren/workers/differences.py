@@ -1,4 +1,4 @@
-"""Where two values of JSON differ, in a few lines for a person. What is written differently and means the same, does not."""
+"""Where two values of JSON differ, in a few lines for a person. What is only written differently does not."""
 
 from __future__ import annotations
 

@@ -151,15 +151,15 @@ class WorkerMetrics:
         #: Called for each delivery with its plugin and outcome, where somebody wants more than the snapshot has.
         self.on_processed: Callable[[str, Outcome], None] | None = None
         #: By plugin and version, for those that are rolled out: the rollouts' to keep.
-        self.rollout_percent: dict[tuple[str, str], float] = {}
+        self.rollout_percent: dict[tuple[str, ...], float] = {}
         self._in_flight = in_flight
         self._runs: dict[tuple[str, str], _Runs] = {}
         self._retries = {"": 0}
         self._dead_letters = {"": 0}
         self._duplicates = {"": 0}
         self._guest_messages = {"": 0}
-        self._rollout_decisions: dict[tuple[str, str], int] = {}
-        self._shadow_runs: dict[tuple[str, str], int] = {}
+        self._rollout_decisions: dict[tuple[str, ...], float] = {}
+        self._shadow_runs: dict[tuple[str, ...], float] = {}
         self._publish_failures = dict.fromkeys((*_REASONS.values(), _OTHER_REASON), 0)
 
     def expect(self, plugin: str) -> None:

@@ -90,7 +90,7 @@ IGNORED: Final = frozenset({"unavailable"})
 
 
 class Tally:
-    """What became of one side's requests in a window. Fuel is that of the runs that ended `ok`: others stop anywhere."""
+    """What became of one side's requests in a window. Fuel is of the runs that ended `ok`: others stop anywhere."""
 
     __slots__ = ("_fuel", "_fuel_squared", "outcomes")
 
@@ -163,7 +163,7 @@ def _missing(policy: Rollout, new: Tally, old: Tally, old_version: str, elapsed_
         if tally.requests < policy.min_requests:
             return f"{who} has had {tally.requests:,} of {policy.min_requests:,} requests"
     if elapsed_s < policy.window_s:
-        return f"{elapsed_s:.0f} of {policy.window_s:g} s have gone by"
+        return f"{math.floor(elapsed_s)} of {policy.window_s:g} s have gone by"
     if (_share(policy, new) - _share(policy, old)) * 100 > policy.max_failure_rise_points:
         return f"{_comparison(policy, new, old, old_version)}, which may be chance yet"
     if new.mean_fuel and old.mean_fuel and new.mean_fuel > policy.max_fuel_ratio * old.mean_fuel:

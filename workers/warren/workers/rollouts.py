@@ -129,16 +129,22 @@ class Rollouts:
     def start(self, name: str, version: str | None = None, policy: Rollout | None = None) -> None:
         """Begin a rollout, whatever was decided before. Raises `RolloutRefused`.
 
-        Without a version it is that of the highest; without a policy that of its manifest, or the defaults.
+        Without a version it is that of the highest; without a policy that of its manifest, or the defaults. What is
+        rolled out already, and is another, is rolled back.
         """
         versions = self._versions(name)
         candidate = versions[-1] if versions and version is None else _of_version(versions, version)
         if candidate is None:
-            loaded = ", ".join(one.version for one in versions) or "none"
-            raise RolloutRefused(name, f"version {version or 'of any kind'} is not loaded; loaded: {loaded}")
-        base = self._base(versions, candidate)
+            loaded = ", ".join(one.version for one in versions)
+            reason = f"version {version} is not loaded; loaded: {loaded}" if loaded else "no version of it is loaded"
+            raise RolloutRefused(name, reason)
+        before = self._trials.get(name)
+        running = before if before is not None and before.is_running and before.candidate is not candidate else None
+        base = self._base(versions, candidate, *([running.candidate] if running else []))
         if base is None:
             raise RolloutRefused(name, f"no other version is loaded that {candidate.version} could be compared with")
+        if running is not None:
+            self._step(running, Step.ROLL_BACK, f"{candidate.version} is rolled out instead, by order")
         self._decided.pop(candidate.identity, None)
         self._begin(candidate, base, policy or candidate.manifest.rollout or _DEFAULT_POLICY, ordered=True)
         self._reroute(name)
@@ -181,17 +187,27 @@ class Rollouts:
         versions = self._versions(name)
         self._forget_changed(versions)
         trial = self._trials.get(name)
-        if trial is not None and (reason := self._follow(trial, versions)):
+        if trial is not None and (newer := self._newest(versions, above=trial.candidate)):
+            if trial.is_running:
+                self._step(trial, Step.FAILED, f"{newer.version} was loaded before it was decided on")
+            self._begin_as_it_says(newer, versions)
+        elif trial is not None and (reason := self._follow(trial, versions)):
             self._end(trial, reason)
-            trial = None
-        candidate = next((one for one in reversed(versions) if one.manifest.rollout), None)
-        if candidate is not None and (trial is None or _is_higher(candidate, trial.candidate)):
-            if trial is not None and trial.is_running:
-                self._step(trial, Step.FAILED, f"{candidate.version} was loaded before it was decided on")
-            base = self._base(versions, candidate)
-            if base is not None and candidate.manifest.rollout and _is_higher(candidate, base):
-                self._begin(candidate, base, candidate.manifest.rollout)
+        if name not in self._trials and (newest := self._newest(versions)):
+            self._begin_as_it_says(newest, versions)
         self._reroute(name)
+
+    def _newest(self, versions: tuple[Plugin, ...], *, above: Plugin | None = None) -> Plugin | None:
+        """The highest version that asks to be rolled out; only if it is above that, and not decided on, if asked for."""
+        newest = next((one for one in reversed(versions) if one.manifest.rollout), None)
+        if newest is None or above is None:
+            return newest
+        return newest if _is_higher(newest, above) and newest.identity not in self._decided else None
+
+    def _begin_as_it_says(self, candidate: Plugin, versions: tuple[Plugin, ...]) -> None:
+        base = self._base(versions, candidate)
+        if base is not None and candidate.manifest.rollout and _is_higher(candidate, base):
+            self._begin(candidate, base, candidate.manifest.rollout)
 
     def _forget_changed(self, versions: tuple[Plugin, ...]) -> None:
         """What was decided of a version does not hold for other content of the same number."""
@@ -219,7 +235,7 @@ class Rollouts:
 
     def _begin(self, candidate: Plugin, base: Plugin, policy: Rollout, *, ordered: bool = False) -> None:
         if (before := self._trials.get(candidate.name)) is not None:
-            self._forget(before)
+            self._end(before, f"{candidate.version} is rolled out now")
         trial = Trial(candidate, base, policy, shadows=self._shadows, decide=self._step, clock=self._clock)
         self._trials[candidate.name] = trial
         decided = self._decided.get(candidate.identity)
@@ -266,9 +282,9 @@ class Rollouts:
         """Those loaded, the lowest first."""
         return tuple(sorted((one for one in self._manager.plugins() if one.name == name), key=_rank))
 
-    def _base(self, versions: tuple[Plugin, ...], candidate: Plugin) -> Plugin | None:
-        """What requests without a requirement would get without the candidate."""
-        others = [one for one in reversed(versions) if one is not candidate and not self._is_rolled_back(one)]
+    def _base(self, versions: tuple[Plugin, ...], *besides: Plugin) -> Plugin | None:
+        """What requests without a requirement get, besides those."""
+        others = [one for one in reversed(versions) if one not in besides and not self._is_rolled_back(one)]
         return release_first(others)
 
     def _is_rolled_back(self, plugin: Plugin) -> bool:

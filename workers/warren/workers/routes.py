@@ -44,19 +44,22 @@ class Route:
         if trial is not None and _admits(requirement, trial.candidate):
             if usual is None:
                 return trial.candidate, None
-            if self._is_drawn(trial, request):
-                return (usual if trial.state is State.SHADOW else trial.candidate), trial
-            return usual, None if trial.state is State.SHADOW else trial
+            return self._draw(trial, request, usual)
         if usual is None:
             versions = tuple(sorted(plugin.version for plugin in self.ranked))
             raise PluginNotFound(request.plugin, str(requirement), versions)
         return usual, None
 
     @staticmethod
-    def _is_drawn(trial: Trial, request: Request) -> bool:
-        """Whether it is one of the share. What has no key stays with the old version."""
+    def _draw(trial: Trial, request: Request, usual: Plugin) -> tuple[Plugin, Trial | None]:
+        """What has no key stays with the old version, and does not count: it was not drawn for it."""
         key = sticky_key(request.message, trial.policy.sticky)
-        return key is not None and place(trial.name, trial.candidate.version, key) * 100 < trial.policy.percent
+        if key is None:
+            return usual, None
+        drawn = place(trial.name, trial.candidate.version, key) * 100 < trial.policy.percent
+        if trial.state is State.SHADOW:
+            return usual, trial if drawn else None
+        return trial.candidate if drawn else usual, trial
 
 
 def route(versions: Sequence[Plugin], trial: Trial | None, rolled_back: Collection[Plugin]) -> Route | None:

@@ -51,7 +51,7 @@ class ShadowRuns:
         except NotForShadows as error:
             result = "not_compared"
             trial.fail(str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a defect, and nobody waits for it
             result = "not_compared"
             _log.exception("a shadow run of %s failed, and not by its fault", trial.name)
         self._count(trial, result)

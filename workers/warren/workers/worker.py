@@ -56,7 +56,8 @@ from .begun import begin
 from .guest_logs import log_guest_lines
 from .mailbox import Mailbox, Serve, Served
 from .metrics import WorkerMetrics
-from .rollouts import RolloutChange, Rollouts
+from .rollout_events import publishing
+from .rollouts import Rollouts
 from .settings import WorkerSettings
 from .spans import RunSpans
 from .trial import Trial
@@ -93,7 +94,7 @@ class Worker:
         self._export_spans = export_spans
         self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
         self.rollouts = Rollouts(manager, self.metrics)
-        self.rollouts.on_change = self._publish_change
+        self.rollouts.on_change = publishing(transport, self._names, self.name)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
 
     async def start(self) -> None:
