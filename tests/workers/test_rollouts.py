@@ -1,4 +1,4 @@
-"""Where rollouts begin and end, and what each version gets meanwhile: real plugins, outcomes as data, a clock by hand."""
+"""Where rollouts begin and end, and what each version gets: real plugins, outcomes as data, a clock by hand."""
 
 from __future__ import annotations
 

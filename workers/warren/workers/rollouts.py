@@ -20,7 +20,7 @@ from typing import Any, Final
 from warren.manifests import Rollout
 from warren.plugins import LifecycleEvent, Plugin, PluginManager, PluginRefused
 
-from .metrics import WorkerMetrics
+from .metrics import SHADOW_RESULTS, WorkerMetrics
 from .rollout import NEXT, State, Step, Tally
 from .routes import Route, release_first, route
 from .shadows import ShadowRuns
@@ -69,7 +69,7 @@ class Counted:
 class RolloutStatus:
     """A rollout as it stands. `reason`: why it was decided, or what is waited for. `since` is seconds since the epoch.
 
-    `ready`: the counts are sound, and an order is waited for. `shadow_runs` by what came of them.
+    `ready`: the counts are sound, and an order is waited for. `shadow_runs`: a shadow's, by what came of them.
     """
 
     plugin: str
@@ -198,7 +198,7 @@ class Rollouts:
         self._reroute(name)
 
     def _newest(self, versions: tuple[Plugin, ...], *, above: Plugin | None = None) -> Plugin | None:
-        """The highest version that asks to be rolled out; only if it is above that, and not decided on, if asked for."""
+        """The highest version that asks to be rolled out. With `above` only one that is, and was not decided on."""
         newest = next((one for one in reversed(versions) if one.manifest.rollout), None)
         if newest is None or above is None:
             return newest
@@ -321,7 +321,7 @@ def _status(trial: Trial) -> RolloutStatus:
         policy=trial.policy.model_dump(),
         new=_counted(trial, trial.candidate, trial.new),
         old=_counted(trial, trial.base, trial.old),
-        shadow_runs=dict(trial.shadow_runs),
+        shadow_runs={result: trial.shadow_runs[result] for result in SHADOW_RESULTS if trial.policy.shadow},
     )
 
 
