@@ -129,6 +129,20 @@ async def test_a_requests_requirement_is_respected_while_a_version_is_rolled_out
         assert status(worker).new.requests == 0
 
 
+async def test_a_message_that_is_tried_again_stays_with_its_version(tmp_path: Path) -> None:
+    retry = '[retry]\non = ["trap"]\nmax_attempts = 3\ninitial_delay_ms = 1\n'
+    write(tmp_path, "1.0.0")
+    write(tmp_path, "2.0.0", wat("unreachable"), ROLLOUT.replace("min_requests = 20", "min_requests = 1000") + retry)
+    async with serving(tmp_path) as (client, worker):
+        results = await asyncio.gather(*(client.call("mole", "do") for _ in range(40)))
+        trapped = status(worker).new.requests
+    assert {(result.outcome, result.version, result.attempt) for result in results} == {
+        (OutcomeKind.OK, "1.0.0", 1),
+        (OutcomeKind.TRAP, "2.0.0", 3),
+    }
+    assert trapped == sum(result.outcome is OutcomeKind.TRAP for result in results), "each counts once"
+
+
 async def test_a_version_that_does_not_initialise_never_starts(tmp_path: Path) -> None:
     initialize = '(func (export "initialize") (param i32 i32) (result i32) (i32.const 1))'
     write(tmp_path, "1.0.0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from tests.guests import answering, write_plugin
 from warren.bus import Message, Request
-from warren.manifests import Rollout, VersionReq
+from warren.manifests import Rollout, VersionReq, parse_version
 from warren.plugins import LoadFailed, Outcome, PluginManager, PluginNotFound
 from warren.workers.metrics import ROLLOUT_DECISIONS, ROLLOUT_PERCENT, WorkerMetrics
 from warren.workers.rollout import State
@@ -159,6 +159,34 @@ async def test_a_requests_own_requirement_always_wins(bench: Bench, requirement:
     assert bench.versions(requirement) == (given if len(given) == 1 else {"1.1.0"})
 
 
+@pytest.mark.parametrize("shadow", [False, True])
+async def test_no_request_gets_a_version_that_it_does_not_admit_whatever_was_decided(
+    bench: Bench, *, shadow: bool
+) -> None:
+    for version in ("1.0.0", "1.2.0", "2.0.0-rc.1", "2.0.0"):
+        await bench.load(version)
+    await bench.load("3.0.0", ROLLOUT + f"shadow = {str(shadow).lower()}\n")
+    orders: list[Callable[[], None]] = [
+        lambda: None,
+        lambda: bench.rollouts.promote("mole"),
+        lambda: bench.rollouts.roll_back("mole"),
+        lambda: bench.rollouts.start("mole", "1.0.0"),
+        lambda: bench.rollouts.promote("mole"),
+    ]
+    loaded = [plugin.manifest.version for plugin in bench.manager.plugins()]
+    for order in orders:
+        order()
+        for requirement in ("*", "1", "~1.0", "=1.2.0", "<2", ">1.0.0, <3", "=2.0.0-rc.1", ">=2", "3", "4", "<1"):
+            parsed = VersionReq.parse(requirement)
+            for prefer in (None, "1.2.0", "3.0.0", "7.0.0"):
+                if any(map(parsed.matches, loaded)):
+                    given = {bench.choose(requirement, prefer=prefer)[0] for _ in range(20)}
+                    assert all(parsed.matches(parse_version(version)) for version in given)
+                else:
+                    with pytest.raises(PluginNotFound):
+                        bench.choose(requirement, prefer=prefer)
+
+
 async def test_only_requests_that_both_could_serve_count_each_once(bench: Bench) -> None:
     await bench.load("1.0.0")
     await bench.load("2.0.0", ROLLOUT)
@@ -230,7 +258,9 @@ async def test_one_that_waits_for_an_order_is_ready_and_watched_on(bench: Bench)
     assert bench.versions() == {"2.0.0"}, "an order is an order"
 
 
-async def test_one_that_was_rolled_back_stays_so_until_it_is_another_or_an_order_says_so(bench: Bench) -> None:
+async def test_one_that_was_rolled_back_stays_so_until_it_is_another_or_an_order_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     await bench.load("1.0.0")
     await bench.load("2.0.0", ROLLOUT)
     bench.serve(100, bad="2.0.0")
@@ -243,8 +273,9 @@ async def test_one_that_was_rolled_back_stays_so_until_it_is_another_or_an_order
     assert bench.decisions == ["started", "rolled_back"]
     bench.rollouts.start("mole")
     assert bench.versions() == {"1.0.0", "2.0.0"}
-    bench.rollouts.roll_back("mole", "a feeling")
-    assert bench.status.reason == "a feeling"
+    bench.rollouts.roll_back("mole", "a feeling\nERROR of mine")
+    assert bench.status.reason == "a feeling\nERROR of mine"
+    assert r"rolled back mole 2.0.0: a feeling\nERROR of mine" in caplog.messages, "in one line"
     await bench.load("2.0.0", ROLLOUT + '[settings]\nmended = "yes"\n')
     assert (bench.status.state, bench.versions()) == (State.CANARY, {"1.0.0", "2.0.0"})
 

@@ -24,6 +24,7 @@ from .metrics import SHADOW_RESULTS, WorkerMetrics
 from .rollout import NEXT, State, Step, Tally
 from .routes import Route, release_first, route
 from .shadows import ShadowRuns
+from .text import printable
 from .trial import Trial
 
 _log = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class Rollouts:
 
     def _begin(self, candidate: Plugin, base: Plugin, policy: Rollout, *, ordered: bool = False) -> None:
         if (before := self._trials.get(candidate.name)) is not None:
-            self._end(before, f"{candidate.version} is rolled out now")
+            self._end(before, f"a rollout of {candidate.version} takes its place")
         trial = Trial(candidate, base, policy, shadows=self._shadows, decide=self._step, clock=self._clock)
         self._trials[candidate.name] = trial
         decided = self._decided.get(candidate.identity)
@@ -273,7 +274,7 @@ class Rollouts:
             words = f"rolling out {trial.name} {version} beside {base}"
         else:
             words = f"{decision.replace('_', ' ')} {trial.name} {version}"
-        _log.log(level, "%s: %s", words, reason)
+        _log.log(level, "%s: %s", words, printable(reason))
         self._metrics.rollout_decided(trial.name, decision)
         if self.on_change is not None:
             self.on_change(RolloutChange(trial.name, version, base, decision, reason))

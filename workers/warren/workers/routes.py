@@ -1,8 +1,8 @@
 """Which version a request gets where that is not simply the highest: while a rollout runs, and after it went wrong.
 
-A plugin without a route is not here, and pays a look-up for it; one whose rollout runs pays some 6 µs a request, for the
-draw and for what is counted. Whatever the route, a request never gets a version that
-its own requirement does not admit; one that was rolled back is given to those only who admit nothing else.
+A plugin without a route is not here, and pays a look-up for it; one whose rollout runs pays some 6 µs a request, for
+the draw and for what is counted. Whatever the route, a request never gets a version that its own requirement does not
+admit; one that was rolled back is given to those only who admit nothing else.
 """
 
 from __future__ import annotations
