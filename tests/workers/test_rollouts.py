@@ -309,6 +309,18 @@ async def test_a_candidate_that_is_overtaken_by_another_gets_nothing_more(bench:
     assert bench.rollouts.status() == ()
 
 
+async def test_what_was_rolled_back_is_forgotten_with_its_version_also_where_a_newer_one_waits(bench: Bench) -> None:
+    await bench.load("1.0.0")
+    await bench.load("2.0.0", ROLLOUT)
+    bench.rollouts.roll_back("mole")
+    await bench.manager.unload_plugin("mole", "1.0.0")
+    await bench.load("3.0.0", ROLLOUT)
+    assert bench.versions() == {"3.0.0"}, "there is nothing sound to compare it with"
+    await bench.manager.unload_plugin("mole", "2.0.0")
+    assert (bench.versions(), bench.rollouts.status(), bench.rollouts.routes) == ({"3.0.0"}, (), {})
+    assert bench.metrics.snapshot()[ROLLOUT_PERCENT.name] == {}
+
+
 async def test_a_rollout_ends_when_either_version_goes(bench: Bench) -> None:
     await bench.load("1.0.0")
     await bench.load("2.0.0", ROLLOUT)

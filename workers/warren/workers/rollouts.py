@@ -68,7 +68,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class RolloutStatus:
-    """A rollout as it stands. `reason`: why it was decided, or what is waited for. `since` is seconds since the epoch.
+    """A rollout as it stands. `reason`: why it was decided, or what is waited for. `since`: it began, in epoch seconds.
 
     `ready`: the counts are sound, and an order is waited for. `shadow_runs`: a shadow's, by what came of them.
     """
@@ -192,7 +192,8 @@ class Rollouts:
             if trial.is_running:
                 self._step(trial, Step.FAILED, f"{newer.version} was loaded before it was decided on")
             self._begin_as_it_says(newer, versions)
-        elif trial is not None and (reason := self._follow(trial, versions)):
+        trial = self._trials.get(name)
+        if trial is not None and (reason := self._follow(trial, versions)):
             self._end(trial, reason)
         if name not in self._trials and (newest := self._newest(versions)):
             self._begin_as_it_says(newest, versions)
