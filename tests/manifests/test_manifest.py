@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from warren.manifests import Capabilities, Manifest, ManifestError, Problem, Resources, Retry, Version, parse_manifest
+from warren.manifests import (
+    Capabilities,
+    Manifest,
+    ManifestError,
+    Problem,
+    Resources,
+    Retry,
+    Rollout,
+    Version,
+    parse_manifest,
+)
 from warren.manifests.document import MAX_MANIFEST_BYTES
 
 DATA = Path(__file__).parent / "data"
@@ -94,6 +104,22 @@ def test_every_field_arrives() -> None:
     assert (manifest.runtime.abi, manifest.runtime.snapshot) == ("core", True)
     assert manifest.retry.on == ("trap", "unavailable")
     assert manifest.retry.multiplier == 3.0
+    assert manifest.rollout == Rollout(
+        percent=2.5,
+        sticky="x-customer",
+        shadow=True,
+        promote="order",
+        min_requests=20,
+        window_s=60,
+        max_failure_rise_points=1,
+        max_fuel_ratio=1.5,
+        count_refusals=False,
+    )
+
+
+def test_an_empty_table_asks_for_a_rollout_and_none_for_none() -> None:
+    assert parse_manifest(b'name = "a"\nversion = "1.0.0"\n[rollout]').rollout == Rollout()
+    assert parse_manifest(b'name = "a"\nversion = "1.0.0"').rollout is None
 
 
 def test_a_name_and_a_version_are_enough() -> None:

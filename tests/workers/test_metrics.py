@@ -30,6 +30,7 @@ from warren.workers.metrics import (
     PUBLISH_FAILURES,
     REQUESTS,
     RETRIES,
+    ROLLOUT_PERCENT,
     RUN_FUEL,
     Histogram,
     WorkerMetrics,
@@ -92,7 +93,7 @@ def test_snapshots_add_up_to_the_snapshot_of_all_of_it(
 ) -> None:
     apart = add((counting(some).snapshot(), counting(others).snapshot()))
     together = counting(some + others).snapshot()
-    assert together.pop(IN_FLIGHT.name) == {(): 7}
+    assert (together.pop(IN_FLIGHT.name), together.pop(ROLLOUT_PERCENT.name)) == ({(): 7}, {})  # gauges
     seconds, seconds_together = apart.pop(DURATION.name), together.pop(DURATION.name)
     assert apart == together
     assert seconds.keys() == seconds_together.keys()

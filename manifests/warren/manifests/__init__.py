@@ -45,6 +45,7 @@ from .manifest import (
     Resources,
     Retry,
     Retryable,
+    Rollout,
     Runtime,
     is_plugin_name,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "Resources",
     "Retry",
     "Retryable",
+    "Rollout",
     "Runtime",
     "SomeLimits",
     "TopicPattern",

@@ -41,6 +41,9 @@ _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 #: An action is one word of a routing key, `<plugin>.<action>`.
 _ACTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 
+#: What AMQP takes for the name of a header, less what nobody would call one.
+_HEADER_NAME = re.compile(r"[!-~]{1,128}")
+
 
 def is_plugin_name(text: str) -> bool:
     """Whether `text` can name a plugin: one word of a routing key, and of a queue's name."""
@@ -62,6 +65,12 @@ def _action_name(text: str) -> str:
 def _plain_text(text: str) -> str:
     if not all(character.isprintable() or character in "\n\t" for character in text):
         raise ValueError("the text holds a control character")
+    return text
+
+
+def _sticky_key(text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError("a request is known by its message_id, its correlation_id, or a header: 1 to 128 of ASCII")
     return text
 
 
@@ -101,6 +110,7 @@ Glob = Annotated[StrictStr, AfterValidator(relative_glob)]
 Host = Annotated[StrictStr, AfterValidator(network_host)]
 Variable = Annotated[StrictStr, AfterValidator(environment_variable)]
 SystemCall = Annotated[StrictStr, AfterValidator(system_call)]
+StickyKey = Annotated[StrictStr, AfterValidator(_sticky_key)]
 Library = Annotated[Any, AfterValidator(_library)]
 
 Seconds = Annotated[StrictFloat, Field(gt=0, le=86_400)]
@@ -208,10 +218,34 @@ class Retry(Section):
         return self
 
 
+class Rollout(Section):
+    """How this version comes into use beside one that is loaded already: by and by, watched, or not at all.
+
+    `percent` of the requests that either of them could serve go to it, or, as a `shadow`, are run by it as well, its
+    answers only compared. `sticky` is what keeps a caller on one side: `message_id`, `correlation_id`, or the name of a
+    header. It is rolled back once it is certain that its failures have risen by more than `max_failure_rise_points`
+    percentage points, or that it uses more than `max_fuel_ratio` times the fuel; never before `min_requests` of its
+    own. It is promoted (a shadow never, and none with `promote = "order"`) when `window_s` have gone by and both have
+    had `min_requests`, and what was seen is within both limits. Answers that refuse (`failed`, `rejected`) count as
+    failures with `count_refusals`.
+    """
+
+    percent: Annotated[StrictFloat, Field(ge=0.01, le=99)] = 10.0
+    sticky: StickyKey = "message_id"
+    shadow: StrictBool = False
+    promote: Literal["auto", "order"] = "auto"
+    min_requests: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 50
+    window_s: Seconds = 300.0
+    max_failure_rise_points: Annotated[StrictFloat, Field(ge=0, le=100)] = 5.0
+    max_fuel_ratio: Annotated[StrictFloat, Field(ge=1, le=1_000_000)] = 2.0
+    count_refusals: StrictBool = True
+
+
 class Manifest(Section):
     """All that a plugin says about itself. Only `name` and `version` have to be there.
 
-    `libraries` is the guest's own `[dependencies]`, for people; `settings` goes to the guest's `initialize`.
+    `libraries` is the guest's own `[dependencies]`, for people; `settings` goes to the guest's `initialize`. Without
+    `rollout` a version that is the highest gets all requests as soon as it is loaded.
     """
 
     name: Name
@@ -234,3 +268,4 @@ class Manifest(Section):
     settings: Mapping[str, Any] = {}
     runtime: Runtime = Runtime()
     retry: Retry = Retry()
+    rollout: Rollout | None = None

@@ -12,6 +12,7 @@ from .errors import (
     InvalidInput,
     LoadFailed,
     ModuleRefused,
+    NotForShadows,
     PluginError,
     PluginFailed,
     PluginNotFound,
@@ -23,7 +24,7 @@ from .errors import (
     StillNeeded,
     UnexpectedAnswer,
 )
-from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
 from .outcome import GuestMessage, HostCall, LogLine, Outcome
@@ -43,6 +44,7 @@ __all__ = [
     "LoadFailed",
     "LogLine",
     "ModuleRefused",
+    "NotForShadows",
     "Outcome",
     "Plugin",
     "PluginError",
@@ -63,4 +65,5 @@ __all__ = [
     "StillNeeded",
     "UnexpectedAnswer",
     "WatchOptions",
+    "changes_nothing",
 ]

@@ -1,7 +1,8 @@
 """What can go wrong with a plugin. One root, `PluginError`; the type says whose fault it is.
 
-`ModuleRefused`, `LoadFailed`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`, `InvalidInput`,
-`StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's `Outcome` tells it.
+`ModuleRefused`, `LoadFailed`, `NotForShadows`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`,
+`InvalidInput`, `StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's
+`Outcome` tells it.
 
 `RunFailed` and what is under it come from `execute_plugin` alone: the outcomes of runs, as exceptions.
 """
@@ -91,6 +92,21 @@ class InvalidInput(PluginError):
 
     def __str__(self) -> str:
         return f"the input of {self.action!r} for {self.plugin} is not JSON: {self.reason}"
+
+
+class NotForShadows(PluginError):
+    """A plugin that cannot run as a shadow: it called the host function `function`, which may change something."""
+
+    def __init__(self, plugin: str, function: str) -> None:
+        super().__init__(plugin, function)
+        self.plugin = plugin
+        self.function = function
+
+    def __str__(self) -> str:
+        return (
+            f"{self.plugin} called the host function {self.function!r}, which may change something outside, and so "
+            "cannot run as a shadow; mark the function with `changes_nothing` if it does not"
+        )
 
 
 class RunFailed(PluginError):

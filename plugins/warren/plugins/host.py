@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from pydantic_core import from_json, to_json
 
@@ -172,13 +172,38 @@ def _json(value: Any) -> bytes:
 #: function; its guest then waits, and nobody else does.
 HostFunction = Callable[[HostSession, Any], Any]
 
+AnyHostFunction = TypeVar("AnyHostFunction", bound=HostFunction)
 
+_HARMLESS: Final = "__warren_changes_nothing__"
+
+
+def changes_nothing(function: AnyHostFunction) -> AnyHostFunction:
+    """Marks a host function that changes nothing outside the run, but what its outcome records: shadows may call it."""
+    setattr(function, _HARMLESS, True)
+    return function
+
+
+def for_shadows(functions: Mapping[str, HostFunction], called: list[str]) -> Mapping[str, HostFunction]:
+    """The same functions; one that may change something ends the run that calls it, and notes its name in `called`."""
+
+    def forbidding(name: str) -> HostFunction:
+        def forbid(_session: HostSession, _arguments: Any) -> None:
+            called.append(name)
+            raise GuestFault("unavailable", f"a shadow may not call {name!r}, which may change something")
+
+        return forbid
+
+    return {name: one if getattr(one, _HARMLESS, False) else forbidding(name) for name, one in functions.items()}
+
+
+@changes_nothing
 def get_time(_session: HostSession, _arguments: Any) -> dict[str, int]:
     """The wall clock: `timestamp` in whole seconds and `unix_ms` in milliseconds since the epoch."""
     unix_ms = time.time_ns() // 1_000_000
     return {"timestamp": unix_ms // 1_000, "unix_ms": unix_ms}
 
 
+@changes_nothing
 def send_message(session: HostSession, arguments: Any) -> None:
     """Send `{"to": plugin or null, "topic": ..., "payload": any JSON}`, once the run has ended well."""
     if not isinstance(arguments, dict) or not arguments.keys() <= {"to", "topic", "payload"}:

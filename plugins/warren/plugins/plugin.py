@@ -76,15 +76,19 @@ class Plugin:
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
-    async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
-        """Run one request in a sandbox of its own; see `Sandbox.run`. `rejected` when the manifest's actions say so."""
+    async def run(self, request: bytes, *, timeout_s: float | None = None, shadow: bool = False) -> Outcome:
+        """Run one request in a sandbox of its own; see `Sandbox.run`. `rejected` when the manifest's actions say so.
+
+        As a `shadow` it has no effect outside: raises `NotForShadows` when it would have, and changes nothing then.
+        """
         try:
             typed_action = self._actions.check_request(request)
         except GuestFault as fault:
             return self._counted(Outcome(fault.kind, error=fault.reason, start_ns=time.time_ns()))
         self._in_flight += 1
         try:
-            outcome = await self._sandbox.run(request, timeout_s=timeout_s)
+            run = self._sandbox.run_shadow if shadow else self._sandbox.run
+            outcome = await run(request, timeout_s=timeout_s)
         finally:
             self._in_flight -= 1
             if self._idle is not None and not self._in_flight:

@@ -17,9 +17,9 @@ from pydantic_core import from_json
 from warren.manifests import Grant
 
 from . import core_abi
-from .errors import GuestFault
+from .errors import GuestFault, NotForShadows
 from .guest import Guest, Program, free_slot, guests
-from .host import Caps, HostFunction, HostSession
+from .host import Caps, HostFunction, HostSession, for_shadows
 from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
 from .outcome import Outcome, RunKind
@@ -57,6 +57,14 @@ class Sandbox:
         """
         return await self._attempt(self._answer, request, timeout_s)
 
+    async def run_shadow(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
+        """`run`, without effect: raises `NotForShadows` when the guest calls what may have one, which is not called."""
+        called: list[str] = []
+        outcome = await self._attempt(self._answer, request, timeout_s, for_shadows(self._functions, called))
+        if called:
+            raise NotForShadows(self._grant.plugin, called[0])
+        return outcome
+
     async def _answer(self, guest: Guest, request: bytes) -> tuple[RunKind, bytes]:
         answer = await core_abi.handle_request(guest, self._abi, request, max_answer_bytes=self._caps.answer_bytes)
         return read_answer(answer), answer
@@ -82,12 +90,13 @@ class Sandbox:
         exchange: Callable[[Guest, bytes], Awaitable[tuple[RunKind, bytes]]],
         request: bytes = b"",
         timeout_s: float | None = None,
+        functions: Mapping[str, HostFunction] | None = None,
     ) -> Outcome:
         if len(guests) >= INSTANCE_SLOTS:
             await free_slot()
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         limits = self._grant.limits
-        session = HostSession(self._grant, self._functions, self._caps)
+        session = HostSession(self._grant, self._functions if functions is None else functions, self._caps)
         guest = Guest(
             self._program,
             session,

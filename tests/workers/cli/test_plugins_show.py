@@ -30,6 +30,9 @@ greeting = "a secret"
 [retry]
 on = ["trap"]
 max_attempts = 3
+[rollout]
+percent = 5
+sticky = "x-user"
 [actions.greet]
 description = "Greets"
 [actions.greet.request]
@@ -81,6 +84,17 @@ def test_its_json_has_everything_under_names_that_stay(folder: Path) -> None:
             "multiplier": 2.0,
             "jitter": 0.1,
         },
+        "rollout": {
+            "percent": 5.0,
+            "sticky": "x-user",
+            "shadow": False,
+            "promote": "auto",
+            "min_requests": 50,
+            "window_s": 300.0,
+            "max_failure_rise_points": 5.0,
+            "max_fuel_ratio": 2.0,
+            "count_refusals": True,
+        },
     }
     assert set(limits) == {
         "memory_bytes",
@@ -107,6 +121,7 @@ def test_people_are_shown_the_same(folder: Path) -> None:
         "settings       greeting\n",
         "dependencies   digest ^1 (optional)",
         "after trap, unavailable; 3 attempts",
+        "rollout        5 % of requests, by header x-user; promoted after 300 s and 50 requests of each",
     ):
         assert fact in page
     assert "a secret" not in page

@@ -35,6 +35,16 @@ def test_a_version_that_breaks_the_callers_of_the_one_before_it_is_refused(tmp_p
     )
 
 
+def test_how_a_version_would_be_rolled_out_is_told(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "hello")
+    write_plugin(tmp_path, "hello", None, "[rollout]\nshadow = true\n", version="2.0.0", stem="hello-2")
+    ended = warren("check", tmp_path)
+    assert ended.code == ExitCode.OK
+    assert ended.out.count("rollout: 10 % of requests run by it as well, by message_id; promoted by order") == 1
+    rollouts = [plugin["rollout"] for plugin in warren("check", tmp_path, "--json").json["plugins"]]
+    assert [rollout and rollout["shadow"] for rollout in sorted(rollouts, key=bool)] == [None, True]
+
+
 def test_what_breaks_is_there_as_data(tmp_path: Path) -> None:
     version(tmp_path, "1.0.0", 1000)
     version(tmp_path, "1.1.0", 100)

@@ -65,13 +65,29 @@ GUEST_MESSAGES: Final = Family(
 PUBLISH_FAILURES: Final = Family(
     "warren_publish_failures_total", "counter", "Messages the broker did not take, or did not confirm.", ("reason",)
 )
+ROLLOUT_DECISIONS: Final = Family(
+    "warren_rollout_decisions_total", "counter", "What was decided of new versions.", ("plugin", "decision")
+)
+ROLLOUT_PERCENT: Final = Family(
+    "warren_rollout_percent",
+    "gauge",
+    "How many of a hundred requests a version that is or was rolled out answers.",
+    ("plugin", "version"),
+)
+SHADOW_RUNS: Final = Family(
+    "warren_shadow_runs_total", "counter", "Requests for a shadow, by what came of it.", ("plugin", "result")
+)
 GIVEN_BACK: Final = Family("warren_given_back_total", "counter", "Deliveries given back to the broker.")
 IN_FLIGHT: Final = Family("warren_in_flight", "gauge", "Deliveries under way.")
 
 FAMILIES: Final = (
     REQUESTS, DURATION, RUN_FUEL, RUN_MEMORY, RETRIES, DEAD_LETTERS, DUPLICATES, GUEST_MESSAGES, PUBLISH_FAILURES,
-    GIVEN_BACK, IN_FLIGHT,
+    ROLLOUT_DECISIONS, ROLLOUT_PERCENT, SHADOW_RUNS, GIVEN_BACK, IN_FLIGHT,
 )  # fmt: skip
+
+#: What there is to count of a rollout; they stand there with 0 from its start.
+DECISIONS: Final = ("started", "promoted", "rolled_back", "ended")
+SHADOW_RESULTS: Final = ("agreed", "differed", "not_compared", "dropped")
 
 _REASONS: Final[dict[type[PublishError], str]] = {
     Unroutable: "unroutable",
@@ -134,12 +150,16 @@ class WorkerMetrics:
         self.given_back = 0
         #: Called for each delivery with its plugin and outcome, where somebody wants more than the snapshot has.
         self.on_processed: Callable[[str, Outcome], None] | None = None
+        #: By plugin and version, for those that are rolled out: the rollouts' to keep.
+        self.rollout_percent: dict[tuple[str, ...], float] = {}
         self._in_flight = in_flight
         self._runs: dict[tuple[str, str], _Runs] = {}
         self._retries = {"": 0}
         self._dead_letters = {"": 0}
         self._duplicates = {"": 0}
         self._guest_messages = {"": 0}
+        self._rollout_decisions: dict[tuple[str, ...], float] = {}
+        self._shadow_runs: dict[tuple[str, ...], float] = {}
         self._publish_failures = dict.fromkeys((*_REASONS.values(), _OTHER_REASON), 0)
 
     def expect(self, plugin: str) -> None:
@@ -179,6 +199,16 @@ class WorkerMetrics:
     def guest_sent(self, plugin: str, messages: int) -> None:
         _count(self._guest_messages, plugin, messages)
 
+    def rollout_decided(self, plugin: str, decision: str) -> None:
+        for one in DECISIONS:
+            self._rollout_decisions.setdefault((plugin, one), 0)
+        self._rollout_decisions[plugin, decision] += 1
+
+    def shadow_ran(self, plugin: str, result: str) -> None:
+        for one in SHADOW_RESULTS:
+            self._shadow_runs.setdefault((plugin, one), 0)
+        self._shadow_runs[plugin, result] += 1
+
     def publish_failed(self, error: PublishError) -> None:
         _count(self._publish_failures, _REASONS.get(type(error), _OTHER_REASON))
 
@@ -197,6 +227,9 @@ class WorkerMetrics:
             DUPLICATES.name: _by_label(self._duplicates),
             GUEST_MESSAGES.name: _by_label(self._guest_messages),
             PUBLISH_FAILURES.name: _by_label(self._publish_failures),
+            ROLLOUT_DECISIONS.name: dict(self._rollout_decisions),
+            ROLLOUT_PERCENT.name: dict(self.rollout_percent),
+            SHADOW_RUNS.name: dict(self._shadow_runs),
             GIVEN_BACK.name: {(): self.given_back},
             IN_FLIGHT.name: {(): self._in_flight()},
         }

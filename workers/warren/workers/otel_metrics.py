@@ -15,7 +15,14 @@ from warren.plugins import Outcome
 
 from .metrics import FAMILIES, Family, WorkerMetrics
 
-_ATTRIBUTES: Final = {"plugin": "warren.plugin.name", "outcome": "warren.outcome", "reason": "error.type"}
+_ATTRIBUTES: Final = {
+    "plugin": "warren.plugin.name",
+    "version": "warren.plugin.version",
+    "outcome": "warren.outcome",
+    "reason": "error.type",
+    "decision": "warren.rollout.decision",
+    "result": "warren.shadow.result",
+}
 
 
 def export_metrics(metrics: WorkerMetrics, meter: Meter) -> None:

@@ -56,8 +56,11 @@ from .begun import begin
 from .guest_logs import log_guest_lines
 from .mailbox import Mailbox, Serve, Served
 from .metrics import WorkerMetrics
+from .rollout_events import publishing
+from .rollouts import Rollouts
 from .settings import WorkerSettings
 from .spans import RunSpans
+from .trial import Trial
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +93,8 @@ class Worker:
         self.metrics = WorkerMetrics(in_flight=self._under_way.__len__)
         self._export_spans = export_spans
         self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
+        self.rollouts = Rollouts(manager, self.metrics)
+        self.rollouts.on_change = publishing(transport, self._names, self.name)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
 
     async def start(self) -> None:
@@ -100,6 +105,7 @@ class Worker:
             self.metrics.expect(name)
             topology += self._mailbox_topology(name)
         await self._transport.declare(topology)
+        self.rollouts.open()
         for name in plugins:
             await self._open(self._names.mailbox(name), partial(self._serve, name), self._settings.prefetch)
         await self._open(self._names.unrouted, self._serve_unrouted, UNROUTED_PREFETCH)
@@ -134,6 +140,7 @@ class Worker:
     async def drain(self) -> int:
         """Take no more, let runs in flight end within the grace period, give the rest back; how many those were."""
         self._draining = True
+        await self.rollouts.close()
         until = asyncio.get_running_loop().time() + self._settings.grace_s
         await asyncio.gather(*(mailbox.drain(self._settings.grace_s) for mailbox in self._mailboxes))
         while self._under_way and (remaining_s := until - asyncio.get_running_loop().time()) > 0:
@@ -166,7 +173,10 @@ class Worker:
         try:
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
             self._check_hops(request)
-            job.plugin = self._manager.find(plugin_name, _requirement(request))
+            if (route := self.rollouts.routes.get(plugin_name)) is None:
+                job.plugin = self._manager.find(plugin_name, _requirement(request))
+            else:
+                job.plugin, job.trial = route.choose(request, _requirement(request))
         except (MalformedMessage, PluginNotFound, InvalidValue) as error:
             job.outcome = Outcome("rejected", error=str(error))
 
@@ -208,6 +218,8 @@ class Worker:
         if outcome.logs:
             log_guest_lines(plugin.name, outcome.logs)
         job.spans.add_run(plugin.name, plugin.version, outcome)
+        if job.trial is not None and job.request is not None:
+            job.trial.ran(plugin, job.request, outcome)
 
     async def _answer(self, job: _Job) -> None:
         outcome = await self._answers.answer(job.plugin_name, job.message, job.run, job.spans)
@@ -269,6 +281,7 @@ class _Job:
 
     __slots__ = (
         "goes_on", "message", "outcome", "plugin", "plugin_name", "request", "result", "served", "spans",
+        "trial",
     )  # fmt: skip
 
     spans: RunSpans
@@ -280,6 +293,7 @@ class _Job:
         self.message = message
         self.request: Request | None = None
         self.plugin: Plugin | None = None
+        self.trial: Trial | None = None
         self.goes_on = True
         self.served: Served = None
 

@@ -26,6 +26,7 @@ from warren.plugins.checks import check_plugin
 from warren.plugins.errors import LoadFailed
 from warren.plugins.files import PluginFiles, find_plugins
 
+from ..rollout import in_words
 from ..text import printable
 from .exit_codes import ExitCode
 from .json_data import print_json
@@ -169,6 +170,7 @@ def _data(finding: Finding) -> dict[str, Any]:
         "path": printable(str(finding.path)),
         "name": name or None,
         "version": version or None,
+        "rollout": finding.manifest and finding.manifest.rollout and finding.manifest.rollout.model_dump(),
         "notes": finding.notes,
         "problems": [asdict(problem) for problem in finding.problems],
         "breaking": [{"old": one.old} | asdict(one.change) for one in finding.breaks],
@@ -187,5 +189,7 @@ def _print(findings: list[Finding]) -> None:
                 ("ok ", "green"), (f"{' '.join(_identity(finding.manifest))} ", "bold"), (place, "dim")
             )
             console.print(line, soft_wrap=True)
+            if finding.manifest is not None and finding.manifest.rollout is not None:
+                console.print(Text(f"   rollout: {in_words(finding.manifest.rollout)}", "dim"), soft_wrap=True)
         for note in finding.notes:
             console.print(Text(f"   note: {printable(note)}", "yellow"), soft_wrap=True)

@@ -15,6 +15,7 @@ from warren.plugins.checks import CheckedPlugin, check_plugin
 from warren.plugins.errors import PluginError
 from warren.plugins.files import PluginFiles, find_plugins
 
+from ..rollout import in_words
 from ..text import duration, printable, size
 from .exit_codes import ExitCode
 from .failures import WrongUsage
@@ -99,6 +100,7 @@ def _data(files: PluginFiles, checked: CheckedPlugin) -> dict[str, Any]:
         "dependencies": [dependency.model_dump() for dependency in manifest.dependencies],
         "settings": list(manifest.settings),
         "retry": manifest.retry.model_dump(),
+        "rollout": manifest.rollout and manifest.rollout.model_dump(),
     }
 
 
@@ -184,4 +186,5 @@ def _setup(manifest: Manifest) -> dict[str, str]:
         ),
         "retry": f"after {', '.join(dict.fromkeys((*retry.on, 'unavailable')))}; {retry.max_attempts} attempts",
         "retry delays": f"{waits}, times {retry.multiplier:g} each, jitter {retry.jitter:g}",
+        "rollout": in_words(manifest.rollout) if manifest.rollout else "",
     }
