@@ -46,6 +46,7 @@ from .manifest import (
     Retry,
     Retryable,
     Runtime,
+    is_action_name,
     is_plugin_name,
 )
 from .parse import parse_manifest
@@ -97,6 +98,7 @@ __all__ = [
     "breaking_changes",
     "dependants",
     "grant",
+    "is_action_name",
     "is_plugin_name",
     "is_topic",
     "load_order",

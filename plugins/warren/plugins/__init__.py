@@ -6,6 +6,7 @@ is data: messages and answers are published by somebody else. This package knows
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
+from .calls import Elsewhere, PluginCall
 from .errors import (
     HostFunctionError,
     HostUnavailable,
@@ -26,12 +27,14 @@ from .errors import (
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
-from .outcome import GuestMessage, HostCall, LogLine, Outcome
+from .outcome import Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .watcher import WatchOptions
 
 __all__ = [
     "STANDARD_FUNCTIONS",
+    "Callee",
+    "Elsewhere",
     "GuestMessage",
     "HostCall",
     "HostFunction",
@@ -45,6 +48,7 @@ __all__ = [
     "ModuleRefused",
     "Outcome",
     "Plugin",
+    "PluginCall",
     "PluginError",
     "PluginFailed",
     "PluginHealth",
@@ -59,8 +63,10 @@ __all__ = [
     "RequestRejected",
     "ResourceLimit",
     "RunFailed",
+    "RunKind",
     "SecurityViolation",
     "StillNeeded",
+    "Trail",
     "UnexpectedAnswer",
     "WatchOptions",
 ]

@@ -12,7 +12,7 @@ from warren.manifests import Grant, Manifest
 from .actions import Actions
 from .errors import GuestFault
 from .files import Identity, PluginFiles
-from .outcome import Outcome
+from .outcome import Outcome, Trail
 from .sandbox import Sandbox
 from .usage import PluginStatus, Usage, percentile
 
@@ -76,7 +76,9 @@ class Plugin:
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
-    async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
+    async def run(
+        self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
+    ) -> Outcome:
         """Run one request in a sandbox of its own; see `Sandbox.run`. `rejected` when the manifest's actions say so."""
         try:
             typed_action = self._actions.check_request(request)
@@ -84,7 +86,7 @@ class Plugin:
             return self._counted(Outcome(fault.kind, error=fault.reason, start_ns=time.time_ns()))
         self._in_flight += 1
         try:
-            outcome = await self._sandbox.run(request, timeout_s=timeout_s)
+            outcome = await self._sandbox.run(request, timeout_s=timeout_s, depth=depth, trail=trail)
         finally:
             self._in_flight -= 1
             if self._idle is not None and not self._in_flight:

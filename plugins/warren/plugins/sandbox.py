@@ -22,7 +22,7 @@ from .guest import Guest, Program, free_slot, guests
 from .host import Caps, HostFunction, HostSession
 from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
-from .outcome import Outcome, RunKind
+from .outcome import Outcome, RunKind, Trail
 
 DEFAULT_CAPS: Final = Caps()
 
@@ -50,12 +50,15 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
 
-    async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
+    async def run(
+        self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
+    ) -> Outcome:
         """Run one request, `{"action": ..., "data": ...}`, in a guest of its own. Never raises for a guest's fault.
 
-        `timeout_s` can shorten the grant's time limit. Cancelling the coroutine drops the guest.
+        `timeout_s` can shorten the grant's time limit. `depth` is the number of plugins that the request came through.
+        Cancelling the coroutine drops the guest.
         """
-        return await self._attempt(self._answer, request, timeout_s)
+        return await self._attempt(self._answer, request, timeout_s, depth, trail)
 
     async def _answer(self, guest: Guest, request: bytes) -> tuple[RunKind, bytes]:
         answer = await core_abi.handle_request(guest, self._abi, request, max_answer_bytes=self._caps.answer_bytes)
@@ -82,18 +85,29 @@ class Sandbox:
         exchange: Callable[[Guest, bytes], Awaitable[tuple[RunKind, bytes]]],
         request: bytes = b"",
         timeout_s: float | None = None,
+        depth: int = 0,
+        trail: Trail | None = None,
     ) -> Outcome:
         if len(guests) >= INSTANCE_SLOTS:
-            await free_slot()
+            await free_slot(depth)
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         limits = self._grant.limits
-        session = HostSession(self._grant, self._functions, self._caps)
+        limit_s = limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s)
+        session = HostSession(
+            self._grant,
+            self._functions,
+            self._caps,
+            began_ns=began_ns,
+            timeout_s=limit_s,
+            depth=depth,
+            trail=trail,
+        )
         guest = Guest(
             self._program,
             session,
             fuel=limits.max_fuel,
             memory_bytes=limits.memory_bytes,
-            timeout_s=limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s),
+            timeout_s=limit_s,
         )
         error: str | None = None
         backtrace: tuple[str, ...] = ()
