@@ -9,41 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.guests import OK, answering, ask, data, log_answer, wat, write_plugin
+from tests.guests import OK, answering, ask, calling, data, echoing, log_answer, needing, wat, write_plugin
 from warren.plugins import GuestMessage, Outcome, PluginCall, PluginManager, guest, sandbox
 from warren.plugins.guest import guests
 
 LIMIT_S = 20.0
 PUBLISHES = '[bus]\npublish = ["#"]\n'
 SPIN = "(loop $again (br $again)) (call $answer)"
-
-
-def needing(*names: str, requirement: str = "*", optional: bool = False) -> str:
-    """The part of a manifest that lists dependencies; it has to come before any other section."""
-    entry = '[[plugin.dependencies]]\nname = "{}"\nversion_req = "{}"\noptional = {}\n'
-    return "".join(entry.format(name, requirement, str(optional).lower()) for name in names)
-
-
-def calling(plugin: str, action: str = "do", **arguments: Any) -> bytes:
-    """A guest that makes one call, and logs what it gets."""
-    body, segment = ask("call_plugin", json.dumps({"plugin": plugin, "action": action, **arguments}))
-    return wat(log_answer(body), more=segment)
-
-
-def echoing() -> bytes:
-    """A guest whose result is the whole request that it was given."""
-    head, tail = b'{"success":true,"error":null,"result":', b"}"
-    return wat(
-        f"""(local $end i32)
-        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
-        (memory.copy (i32.const 65536) (i32.const 1024) (i32.const {len(head)}))
-        (memory.copy (local.get $end) (local.get $at) (local.get $length))
-        (local.set $end (i32.add (local.get $end) (local.get $length)))
-        (memory.copy (local.get $end) (i32.const 1100) (i32.const {len(tail)}))
-        (call $pack (i32.const 65536)
-          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
-        more=data(1024, head) + data(1100, tail),
-    )
 
 
 async def run(manager: PluginManager, name: str, **options: Any) -> Outcome:
