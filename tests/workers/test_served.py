@@ -71,6 +71,9 @@ class Live:
         guest = answering(f'{{"success":true,"result":{answer},"error":null}}')
         return write_plugin(self.folder, name, guest, subscribe, version=version, stem=stem)
 
+    def counted(self, name: str, *labels: str) -> object:
+        return self.worker.metrics.snapshot()[name].get(labels)
+
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(LIMIT_S):
             while not condition():  # noqa: ASYNC110 - nobody tells
@@ -114,8 +117,7 @@ async def test_a_plugin_that_appears_is_served_and_counted(tmp_path: Path) -> No
         await live.until_settled()
         assert (await live.client.call("late", "do")).ok
         await live.client.publish("news.today")
-        requests = lambda: live.worker.metrics.snapshot()["warren_requests_total"].get(("late", "ok"))  # noqa: E731
-        await live.until(lambda: requests() == 2)
+        await live.until(lambda: live.counted("warren_requests_total", "late", "ok") == 2)
 
 
 async def test_a_plugin_that_is_gone_is_no_longer_consumed_and_its_mailbox_keeps_what_comes(tmp_path: Path) -> None:
@@ -216,8 +218,7 @@ async def test_a_retry_stays_on_the_version_of_its_first_attempt_while_that_is_l
         await live.manager.load_plugin(write_plugin(tmp_path, "flaky", wat("unreachable"), retry, stem="one"))
         await live.until_settled()
         call = asyncio.create_task(live.client.call("flaky", "do"))
-        retries = lambda: live.worker.metrics.snapshot()["warren_retries_total"].get(("flaky",))  # noqa: E731
-        await live.until(lambda: retries() == 1)
+        await live.until(lambda: live.counted("warren_retries_total", "flaky") == 1)
         newer = write_plugin(tmp_path, "flaky", None, version="2.0.0", stem="two")
         await live.manager.load_plugin(newer)
         assert (await live.client.call("flaky", "do")).version == "2.0.0"
@@ -225,7 +226,7 @@ async def test_a_retry_stays_on_the_version_of_its_first_attempt_while_that_is_l
         assert (broken.outcome, broken.version, broken.attempt) == ("trap", "1.0.0", 6)
 
         call = asyncio.create_task(live.client.call("flaky", "do", version="^1"))
-        await live.until(lambda: retries() == 6)
+        await live.until(lambda: live.counted("warren_retries_total", "flaky") == 6)
         await live.manager.unload_plugin("flaky", "1.0.0")
         await live.manager.load_plugin(write_plugin(tmp_path, "flaky", None, version="1.1.0", stem="three"))
         moved = await call
