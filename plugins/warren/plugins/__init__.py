@@ -2,7 +2,8 @@
 
 Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, and the manager that
 holds what is loaded. `PluginManager` is the way in; `Plugin.run` takes a request's bytes and gives an `Outcome`, which
-is data: messages and answers are published by somebody else. This package knows no broker, and imports of Warren
+is data: messages and answers are published by somebody else, and calls of plugins that are not here are made by
+somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
