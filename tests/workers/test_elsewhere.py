@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,13 @@ import pytest
 
 from tests.guests import ask, calling, data, echoing, needing, wat, write_plugin
 from warren.bus import (
+    DIRECT_REPLY_TO,
+    BrokerUnreachable,
     Client,
+    Consumer,
+    Delivery,
     Header,
+    MemoryTransport,
     Message,
     Names,
     OutcomeKind,
@@ -28,6 +33,7 @@ from warren.bus import (
     request_message,
     result_message,
 )
+from warren.bus.memory import shared_broker
 from warren.plugins import PluginManager
 from warren.workers.settings import WorkerSettings
 from warren.workers.worker import Worker
@@ -71,8 +77,8 @@ class Fleet:
         self._stack.push_async_callback(transport.close)
         return transport
 
-    async def add(self, folder: Path) -> Worker:
-        transport = await connect(self.url)
+    async def add(self, folder: Path, transport: Transport | None = None) -> Worker:
+        transport = transport or await connect(self.url)
         self._stack.push_async_callback(transport.close)
         manager = await self._stack.enter_async_context(PluginManager(folder))
         assert not manager.failures
@@ -200,6 +206,25 @@ async def test_nobody_who_answers_in_time_ends_the_caller_and_not_its_worker(fle
         late = await fleet.client.call("caller", "do", deadline_ms=50)
         assert (await fleet.client.call("plain", "do")).ok
     assert late.outcome == "deadline_exceeded" or late.result["error"]["code"] == "deadline_exceeded"
+
+
+async def test_a_bus_that_fails_is_an_error_and_the_next_call_is_made(fleet: Fleet, tmp_path: Path) -> None:
+    write_plugin(tmp_path / "a", "caller", answering_with_answer("far"), needing("far", optional=True))
+    write_plugin(tmp_path / "b", "far")
+    failing = [BrokerUnreachable("amqp://there", "it is away")]
+
+    class Unsteady(MemoryTransport):
+        async def consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, prefetch: int) -> Consumer:
+            if queue == DIRECT_REPLY_TO and failing:
+                raise failing.pop()
+            return await super().consume(queue, on_delivery, prefetch=prefetch)
+
+    await fleet.add(tmp_path / "a", Unsteady(shared_broker(fleet.url.removeprefix("memory://"))))
+    await fleet.add(tmp_path / "b")
+    answered = (await fleet.client.call("caller", "do")).result
+    assert answered["error"]["code"] == "unavailable"
+    assert "it is away" in answered["error"]["message"]
+    assert (await fleet.client.call("caller", "do")).result == {"ok": 1}
 
 
 async def test_plugins_of_two_workers_that_call_each_other_come_to_an_end(fleet: Fleet, tmp_path: Path) -> None:

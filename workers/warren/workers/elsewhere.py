@@ -28,14 +28,16 @@ class BusCalls:
     def __init__(self, transport: Transport, names: Names) -> None:
         self._transport = transport
         self._names = names
-        self._client: Client | None = None
-        self._opening = asyncio.Lock()
+        self._listening: asyncio.Task[Client] | None = None
         self._opened = AsyncExitStack()
 
     async def close(self) -> None:
         """Listen no more. Idempotent."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()
+            await asyncio.wait([listening])
         await self._opened.aclose()
-        self._client = None
 
     async def call(self, call: PluginCall) -> Outcome:
         """See `warren.plugins.Elsewhere`."""
@@ -66,11 +68,12 @@ class BusCalls:
         return result
 
     async def _open(self) -> Client:
-        async with self._opening:
-            if self._client is None:
-                client = Client(transport=self._transport, prefix=self._names.prefix)
-                self._client = await self._opened.enter_async_context(client)
-            return self._client
+        """Raises `BusError`; the next call tries again then."""
+        listening = self._listening
+        if listening is None or (listening.done() and (listening.cancelled() or listening.exception())):
+            client = Client(transport=self._transport, prefix=self._names.prefix)
+            listening = self._listening = asyncio.create_task(self._opened.enter_async_context(client))
+        return await asyncio.shield(listening)  # a caller that ends meanwhile leaves it to the others
 
 
 def _outcome(result: Result) -> Outcome:
