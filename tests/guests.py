@@ -108,6 +108,25 @@ def echoing() -> bytes:
     )
 
 
+def relaying(plugin: str, **arguments: Any) -> bytes:
+    """A guest that makes one call, and answers with what it is given for it."""
+    call, called = ask("call_plugin", json.dumps({"plugin": plugin, "action": "do", **arguments}))
+    head, tail = b'{"success":true,"error":null,"result":', b"}"
+    return wat(
+        f"""(local $got i64) (local $end i32)
+        (local.set $got {call})
+        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
+        (memory.copy (i32.const 65536) (i32.const 2048) (i32.const {len(head)}))
+        (memory.copy (local.get $end) (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32)))
+          (i32.wrap_i64 (local.get $got)))
+        (local.set $end (i32.add (local.get $end) (i32.wrap_i64 (local.get $got))))
+        (memory.copy (local.get $end) (i32.const 2100) (i32.const {len(tail)}))
+        (call $pack (i32.const 65536)
+          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
+        more=called + data(2048, head) + data(2100, tail),
+    )
+
+
 def write_plugin(
     folder: Path,
     name: str,

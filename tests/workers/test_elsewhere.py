@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.guests import ask, calling, data, echoing, needing, wat, write_plugin
+from tests.guests import ask, calling, data, echoing, needing, relaying, wat, write_plugin
 from warren.bus import (
     DIRECT_REPLY_TO,
     BrokerUnreachable,
@@ -41,25 +40,6 @@ from warren.workers.worker import Worker
 NAMES = Names("warren")
 LIMIT_S = 20.0
 PUBLISHES = '[bus]\npublish = ["#"]\n'
-
-
-def answering_with_answer(plugin: str, **arguments: Any) -> bytes:
-    """A guest that makes one call, and answers with what it is given for it."""
-    call, called = ask("call_plugin", json.dumps({"plugin": plugin, "action": "do", **arguments}))
-    head, tail = b'{"success":true,"error":null,"result":', b"}"
-    return wat(
-        f"""(local $got i64) (local $end i32)
-        (local.set $got {call})
-        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
-        (memory.copy (i32.const 65536) (i32.const 2048) (i32.const {len(head)}))
-        (memory.copy (local.get $end) (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32)))
-          (i32.wrap_i64 (local.get $got)))
-        (local.set $end (i32.add (local.get $end) (i32.wrap_i64 (local.get $got))))
-        (memory.copy (local.get $end) (i32.const 2100) (i32.const {len(tail)}))
-        (call $pack (i32.const 65536)
-          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
-        more=called + data(2048, head) + data(2100, tail),
-    )
 
 
 class Fleet:
@@ -98,7 +78,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 
 
 async def test_a_plugin_calls_one_that_another_worker_has(fleet: Fleet, tmp_path: Path) -> None:
-    write_plugin(tmp_path / "a", "caller", answering_with_answer("echo", data=[1]), needing("echo", optional=True))
+    write_plugin(tmp_path / "a", "caller", relaying("echo", data=[1]), needing("echo", optional=True))
     write_plugin(tmp_path / "b", "echo", echoing())
     await fleet.add(tmp_path / "a")
     await fleet.add(tmp_path / "b")
@@ -177,7 +157,7 @@ async def test_depth_and_the_time_that_is_left_travel_with_the_request(fleet: Fl
 async def test_whatever_comes_back_is_an_answer_or_an_error_of_its_outcome(
     fleet: Fleet, tmp_path: Path, result: Any, code: str, sentence: str
 ) -> None:
-    write_plugin(tmp_path / "a", "caller", answering_with_answer("far"), needing("far", optional=True))
+    write_plugin(tmp_path / "a", "caller", relaying("far"), needing("far", optional=True))
     await fleet.add(tmp_path / "a")
     async with far_mailbox(fleet) as heard:
         call = asyncio.create_task(fleet.client.call("caller", "do"))
@@ -192,14 +172,14 @@ async def test_whatever_comes_back_is_an_answer_or_an_error_of_its_outcome(
 
 
 async def test_nobody_who_serves_it_is_an_error_that_the_caller_reads(fleet: Fleet, tmp_path: Path) -> None:
-    write_plugin(tmp_path / "a", "caller", answering_with_answer("far"), needing("far", optional=True))
+    write_plugin(tmp_path / "a", "caller", relaying("far"), needing("far", optional=True))
     await fleet.add(tmp_path / "a")
     answered = (await fleet.client.call("caller", "do")).result
     assert answered == {"error": {"code": "rejected", "message": "no plugin 'far' is served here"}}
 
 
 async def test_nobody_who_answers_in_time_ends_the_caller_and_not_its_worker(fleet: Fleet, tmp_path: Path) -> None:
-    write_plugin(tmp_path / "a", "caller", answering_with_answer("far"), needing("far", optional=True))
+    write_plugin(tmp_path / "a", "caller", relaying("far"), needing("far", optional=True))
     write_plugin(tmp_path / "a", "plain")
     await fleet.add(tmp_path / "a")
     async with far_mailbox(fleet):
@@ -209,7 +189,7 @@ async def test_nobody_who_answers_in_time_ends_the_caller_and_not_its_worker(fle
 
 
 async def test_a_bus_that_fails_is_an_error_and_the_next_call_is_made(fleet: Fleet, tmp_path: Path) -> None:
-    write_plugin(tmp_path / "a", "caller", answering_with_answer("far"), needing("far", optional=True))
+    write_plugin(tmp_path / "a", "caller", relaying("far"), needing("far", optional=True))
     write_plugin(tmp_path / "b", "far")
     failing = [BrokerUnreachable("amqp://there", "it is away")]
 
@@ -228,8 +208,8 @@ async def test_a_bus_that_fails_is_an_error_and_the_next_call_is_made(fleet: Fle
 
 
 async def test_plugins_of_two_workers_that_call_each_other_come_to_an_end(fleet: Fleet, tmp_path: Path) -> None:
-    write_plugin(tmp_path / "a", "ping", answering_with_answer("pong"), needing("pong", optional=True))
-    write_plugin(tmp_path / "b", "pong", answering_with_answer("ping"), needing("ping", optional=True))
+    write_plugin(tmp_path / "a", "ping", relaying("pong"), needing("pong", optional=True))
+    write_plugin(tmp_path / "b", "pong", relaying("ping"), needing("ping", optional=True))
     workers = [await fleet.add(tmp_path / "a"), await fleet.add(tmp_path / "b")]
     answered = (await fleet.client.call("ping", "do")).result
     for _ in range(8):
