@@ -11,8 +11,9 @@ and `$pack` (pointer, length) to make an answer of any bytes. Text lies where `d
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import wasmtime
 
@@ -77,6 +78,53 @@ def answering(answer: bytes | str, *, at: int = 1024) -> bytes:
     """A guest that gives this answer to everything."""
     raw = answer.encode() if isinstance(answer, str) else answer
     return wat(f"(call $pack (i32.const {at}) (i32.const {len(raw)}))", more=data(at, raw))
+
+
+def needing(*names: str, requirement: str = "*", optional: bool = False) -> str:
+    """The part of a manifest that lists dependencies; it has to come before any other section."""
+    entry = '[[plugin.dependencies]]\nname = "{}"\nversion_req = "{}"\noptional = {}\n'
+    return "".join(entry.format(name, requirement, str(optional).lower()) for name in names)
+
+
+def calling(plugin: str, action: str = "do", **arguments: Any) -> bytes:
+    """A guest that makes one call, and logs what it gets."""
+    body, segment = ask("call_plugin", json.dumps({"plugin": plugin, "action": action, **arguments}))
+    return wat(log_answer(body), more=segment)
+
+
+def echoing() -> bytes:
+    """A guest whose result is the whole request that it was given."""
+    head, tail = b'{"success":true,"error":null,"result":', b"}"
+    return wat(
+        f"""(local $end i32)
+        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
+        (memory.copy (i32.const 65536) (i32.const 1024) (i32.const {len(head)}))
+        (memory.copy (local.get $end) (local.get $at) (local.get $length))
+        (local.set $end (i32.add (local.get $end) (local.get $length)))
+        (memory.copy (local.get $end) (i32.const 1100) (i32.const {len(tail)}))
+        (call $pack (i32.const 65536)
+          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
+        more=data(1024, head) + data(1100, tail),
+    )
+
+
+def relaying(plugin: str, **arguments: Any) -> bytes:
+    """A guest that makes one call, and answers with what it is given for it."""
+    call, called = ask("call_plugin", json.dumps({"plugin": plugin, "action": "do", **arguments}))
+    head, tail = b'{"success":true,"error":null,"result":', b"}"
+    return wat(
+        f"""(local $got i64) (local $end i32)
+        (local.set $got {call})
+        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
+        (memory.copy (i32.const 65536) (i32.const 2048) (i32.const {len(head)}))
+        (memory.copy (local.get $end) (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32)))
+          (i32.wrap_i64 (local.get $got)))
+        (local.set $end (i32.add (local.get $end) (i32.wrap_i64 (local.get $got))))
+        (memory.copy (local.get $end) (i32.const 2100) (i32.const {len(tail)}))
+        (call $pack (i32.const 65536)
+          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
+        more=called + data(2048, head) + data(2100, tail),
+    )
 
 
 def write_plugin(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPConnection
+from pathlib import Path
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+
+from tests.broker import Broker
+from tests.worker_process import WorkerProcess, worker_process
 
 #: For what is to come true; generous, since a process may have to start for it.
 LIMIT_S = 60.0
@@ -76,3 +83,27 @@ class Metrics:
 
     def values_of(self, label: str) -> set[str]:
         return {sample.labels[label] for sample in self.samples if label in sample.labels}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A worker that serves, and the probes of it."""
+
+    process: WorkerProcess
+    probes: Probes
+
+    def children(self) -> list[psutil.Process]:
+        """The worker processes of a supervisor, in the order of their start."""
+        children = psutil.Process(self.process.process.pid).children()
+        return sorted((each for each in children if "spawn_main" in " ".join(each.cmdline())), key=lambda one: one.pid)
+
+
+@asynccontextmanager
+async def watched(broker: Broker, prefix: str, plugins: Path, *options: str) -> AsyncIterator[Watched]:
+    """A worker that is ready, at a port of its own choice."""
+    async with worker_process(plugins, broker.url, prefix, "--health-port", "0", *options) as worker:
+        found = re.search(r"answering probes and scrapes at 127\.0\.0\.1 port (\d+)", worker.said)
+        assert found, worker.said
+        probes = Probes(int(found[1]))
+        await probes.until("/ready", 200)
+        yield Watched(worker, probes)

@@ -118,11 +118,18 @@ def test_what_the_broker_gave_up_is_revived_as_it_was(message: Message) -> None:
 
 @given(MESSAGES, st.booleans())
 def test_retries_leave_nothing_behind_in_what_is_revived(message: Message, by_broker: bool) -> None:  # noqa: FBT001
-    retried = retry_message(NAMES, message, plugin="digest", attempt=3, delay_ms=5)
+    retried = retry_message(NAMES, message, plugin="digest", attempt=3, delay_ms=5, version="1.2.3")
     back = replace(dropped(retried, "expired", "test.retry.digest.5").message, routing_key="test.plugin.digest")
     letter = dropped(back) if by_broker else buried(back)
     assert revived(letter) == message
     assert letter.outcome == ("delivery_limit" if by_broker else "trap")
+
+
+def test_a_letter_tells_the_version_that_ran_last_and_no_other() -> None:
+    retried = retry_message(NAMES, request(version="^1"), plugin="digest", attempt=2, delay_ms=5, version="1.0.0")
+    letter = buried(retried, version="1.2.3")
+    assert (letter.version, letter.version_requirement) == ("1.2.3", "^1")
+    assert Header.RESOLVED_VERSION not in letter.message.headers
 
 
 def test_a_message_that_died_twice_is_revived_as_it_was() -> None:

@@ -25,6 +25,7 @@ from warren.bus import (
     read_request,
     read_trace_context,
     request_message,
+    retry_message,
 )
 
 NAMES = Names("test")
@@ -60,6 +61,15 @@ def test_a_request_is_read_as_it_was_written(data: Any) -> None:
     assert (request.version_requirement, request.deadline_ms) == ("^1.2", 50)
     assert read_trace_context(message.headers) == trace
     assert (request.attempt, request.hops, request.sender) == (1, 0, None)
+
+
+def test_a_retry_tells_the_version_of_the_attempt_before_it_and_a_first_attempt_none() -> None:
+    message = request_message(NAMES, "plugin", "act", None, version="^1", hops=2)
+    assert read_request(message, "plugin").resolved_version is None
+    for version, told in (("1.0.0", "1.0.0"), (None, "1.0.0"), ("1.1.0", "1.1.0")):
+        message = retry_message(NAMES, message, plugin="plugin", attempt=2, delay_ms=5, version=version)
+        request = read_request(message, "plugin")
+        assert (request.resolved_version, request.version_requirement, request.hops) == (told, "^1", 2)
 
 
 def test_a_request_goes_to_the_requests_exchange_with_an_id_of_its_own() -> None:

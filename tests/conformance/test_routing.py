@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.inbox import Inbox, Post
+from tests.conformance.inbox import Connect, Inbox, Post
 from warren.bus import Binding, Exchange, Message, Topology, Unroutable
 
 
@@ -49,6 +49,50 @@ async def test_a_message_comes_once_to_a_queue_that_is_bound_twice(post: Post) -
     await post.transport.declare(Topology(bindings=(Binding(post.name("queue"), exchange.name, "#"),)))
     await post.transport.publish(Message(b"once", exchange.name, "a.b"))
     await arrived(post, post.name("queue"), b"once")
+
+
+async def test_a_binding_that_is_undone_routes_no_more_and_the_others_do(post: Post) -> None:
+    exchange = Exchange(post.name("topics"))
+    await exchange_with_queues(post, exchange, queue="a.*", other="a.*")
+    await post.transport.declare(Topology(bindings=(Binding(post.name("queue"), exchange.name, "b"),)))
+    undone = Binding(post.name("queue"), exchange.name, "a.*")
+    await post.transport.publish(Message(b"before", exchange.name, "a.b"))
+    await post.transport.unbind(undone)
+    for key in ("a.b", "b"):
+        await post.transport.publish(Message(key.encode(), exchange.name, key))
+    await arrived(post, post.name("queue"), b"before", b"b")
+    await arrived(post, post.name("other"), b"before", b"a.b")
+
+
+async def test_another_connection_can_undo_a_binding_and_make_it_again(post: Post, transports: Connect) -> None:
+    exchange = Exchange(post.name("topics"))
+    await exchange_with_queues(post, exchange, queue="a")
+    binding = Binding(post.name("queue"), exchange.name, "a")
+    other = await transports()
+    await other.unbind(binding)
+    await post.transport.publish(Message(b"between", exchange.name, "a"))
+    await other.declare(Topology(bindings=(binding,)))
+    await post.transport.publish(Message(b"after", exchange.name, "a"))
+    await arrived(post, post.name("queue"), b"after")
+
+
+async def test_what_is_not_bound_can_be_unbound(post: Post) -> None:
+    exchange = Exchange(post.name("topics"))
+    await exchange_with_queues(post, exchange, queue="a")
+    for _ in range(2):
+        await post.transport.unbind(Binding(post.name("queue"), exchange.name, "a"))
+    await post.transport.unbind()
+    nowhere, nothing = post.name("nowhere"), post.name("nothing")
+    await post.transport.unbind(Binding(nowhere, exchange.name, "a"), Binding(post.name("queue"), nothing, "a"))
+
+
+async def test_a_queue_that_is_forgotten_stays_as_it_is(post: Post) -> None:
+    exchange = Exchange(post.name("topics"))
+    await exchange_with_queues(post, exchange, queue="a")
+    for queue in (post.name("queue"), post.name("nowhere")):
+        post.transport.forget(queue)
+    await post.transport.publish(Message(b"here", exchange.name, "a"))
+    await arrived(post, post.name("queue"), b"here")
 
 
 async def test_a_fanout_exchange_routes_to_every_queue(post: Post) -> None:

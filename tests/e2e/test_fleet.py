@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.broker import Broker
-from tests.guests import wat, write_plugin
+from tests.guests import echoing, needing, relaying, wat, write_plugin
 from tests.worker_process import worker_process
 from warren.bus import Client, OutcomeKind, Result, Trace
 
@@ -156,4 +156,29 @@ async def test_the_events_of_three_plugins_flow_across_processes_and_their_trace
         (7, f"process {prefix}.plugin.digest"),
         (8, "run digest"),
         (9, f"send {prefix}.events"),
+    ]
+
+
+async def test_a_plugin_calls_one_that_a_worker_of_another_process_has(
+    broker: Broker, prefix: str, tmp_path: Path, client: Client
+) -> None:
+    needs = needing("echo", requirement="^1", optional=True)
+    write_plugin(tmp_path / "near", "caller", relaying("echo", data="burrow", version_req=">=1.0.0"), needs)
+    write_plugin(tmp_path / "far", "echo", echoing())
+    async with (
+        worker_process(tmp_path / "near", broker.url, prefix),
+        worker_process(tmp_path / "far", broker.url, prefix),
+    ):
+        results = await asyncio.gather(*(client.call("caller", "do") for _ in range(50)))
+    assert all(result.result == {"ok": {"action": "do", "data": "burrow"}} for result in results)
+    trace = results[0].trace
+    assert trace is not None
+    assert [(depth, span.name) for depth, span in trace.walk()] == [
+        (0, f"send {prefix}.requests"),
+        (1, f"process {prefix}.plugin.caller"),
+        (2, "run caller"),
+        (3, "call_plugin"),
+        (4, f"send {prefix}.requests"),
+        (5, f"process {prefix}.plugin.echo"),
+        (6, "run echo"),
     ]

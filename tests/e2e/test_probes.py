@@ -6,20 +6,15 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
 import pytest
 import wasmtime
 
 from tests.broker import Broker, free_ports
 from tests.guests import ALLOCATE, HEAP_AT, OK, OK_AT, data, wat, write_plugin
-from tests.probes import LIMIT_S, Probes
-from tests.worker_process import WorkerProcess, worker_process
+from tests.probes import LIMIT_S, watched
 from warren.bus import Client, OutcomeKind
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
@@ -39,30 +34,6 @@ SLEEPER: Final = f"""
     (drop (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 200)))
     (i64.or (i64.shl (i64.const {OK_AT}) (i64.const 32)) (i64.const {len(OK)}))))
 """
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A worker that serves, and the probes of it."""
-
-    process: WorkerProcess
-    probes: Probes
-
-    def children(self) -> list[psutil.Process]:
-        """The worker processes of a supervisor, in the order of their start."""
-        children = psutil.Process(self.process.process.pid).children()
-        return sorted((each for each in children if "spawn_main" in " ".join(each.cmdline())), key=lambda one: one.pid)
-
-
-@asynccontextmanager
-async def watched(broker: Broker, prefix: str, plugins: Path, *options: str) -> AsyncIterator[Watched]:
-    """A worker that is ready, at a port of its own choice."""
-    async with worker_process(plugins, broker.url, prefix, "--health-port", "0", *options) as worker:
-        found = re.search(r"answering probes and scrapes at 127\.0\.0\.1 port (\d+)", worker.said)
-        assert found, worker.said
-        probes = Probes(int(found[1]))
-        await probes.until("/ready", 200)
-        yield Watched(worker, probes)
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

@@ -65,7 +65,7 @@ async def serving(url: str, prefix: str, plugins: Path, *, warm_up: bool = True)
 async def until_steady(worker: Worker) -> None:
     """Return once its mailboxes take several at a time. As one begins to, RabbitMQ may take a delivery back."""
     async with asyncio.timeout(LIMIT_S):
-        while any(mailbox._adapting for mailbox in worker._mailboxes):  # noqa: ASYNC110 - nobody tells
+        while any(mailbox._adapting for mailbox in worker._plugins._mailboxes.values()):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
 
 

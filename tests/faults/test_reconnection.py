@@ -172,6 +172,26 @@ async def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again
         gone.ack()
 
 
+async def test_what_was_unbound_or_forgotten_does_not_come_back_after_an_outage(
+    broker: Broker, transport: AmqpTransport, queue: str, prefix: str
+) -> None:
+    inbox, forgotten = Inbox(), f"{prefix}.forgotten"
+    await transport.consume(queue, inbox.put, prefetch=10)
+    await transport.declare(Topology((), (Queue(forgotten),), (Binding(forgotten, prefix, "kept"),)))
+    await transport.declare(Topology((), (), (Binding(queue, prefix, "kept"),)))
+    await transport.unbind(Binding(queue, prefix, "#"))
+    transport.forget(forgotten)
+    await broker.ctl("delete_queue", forgotten)
+    await broker.ctl("delete_queue", queue)
+    await broker.ctl("close_all_connections", "a test")
+    await until_routable(transport, Message(b"kept", prefix, "kept"))
+    assert (await inbox.next_settled()).body == b"kept"
+    with pytest.raises(Unroutable):
+        await transport.publish(Message(b"unbound", prefix, "any.key"), mandatory=True)
+    with pytest.raises(Unroutable):
+        await transport.publish(Message(b"forgotten", "", forgotten), mandatory=True)
+
+
 async def until_routable(transport: AmqpTransport, message: Message) -> None:
     """Publish it once some queue takes it."""
     async with asyncio.timeout(LIMIT_S):

@@ -173,6 +173,29 @@ async def test_a_suspect_among_others_is_served_when_they_have_ended_and_nothing
     await serving.until_under_way(b"later")
 
 
+async def test_what_comes_to_a_mailbox_on_hold_is_not_begun_and_goes_back_once(serving: Serving) -> None:
+    await serving.publish(b"1", b"2")
+    await serving.mailbox.start()
+    await serving.until_under_way(b"1", b"2")
+    serving.mailbox.hold()
+    serving.let_go(b"1", b"2")
+    await serving.publish(b"3", b"4")
+    await until(lambda: len(serving.mailbox._arrived) == 2)
+    await serving.mailbox.drain(0)
+    assert serving.served == [b"1", b"2"]
+    assert await serving.publisher.depth(QUEUE) == 2
+    assert serving.metrics.given_back == 2
+
+
+async def test_suspects_that_wait_as_a_mailbox_is_put_on_hold_go_back_unserved(serving: Serving) -> None:
+    await serving.have_a_suspect_beside(b"long")
+    serving.mailbox.hold()
+    serving.let_go(b"long")
+    await serving.mailbox.drain(LIMIT_S)
+    assert b"suspect" not in serving.counts
+    assert await serving.publisher.depth(QUEUE) == 1
+
+
 async def test_a_drain_gives_back_what_has_not_begun(serving: Serving) -> None:
     await serving.have_a_suspect_beside(b"long")
     await serving.mailbox.drain(0)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.guests import answering, ask, wat, write_plugin
 from warren.bus import (
+    Binding,
     Client,
     Consumer,
     Delivery,
@@ -229,6 +230,12 @@ class Recording:
 
     async def declare(self, topology: Topology) -> None:
         await self.transport.declare(topology)
+
+    async def unbind(self, *bindings: Binding) -> None:
+        await self.transport.unbind(*bindings)
+
+    def forget(self, queue: str) -> None:
+        self.transport.forget(queue)
 
     async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
         await self.post(message, mandatory=mandatory, timeout_s=timeout_s)

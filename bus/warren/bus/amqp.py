@@ -22,12 +22,12 @@ from .amqp_closing import ConnectionLost
 from .amqp_consumer import AmqpConsumer
 from .amqp_link import Link, Outages, unreachable
 from .amqp_publisher import Publisher, ReplyConsumer
-from .amqp_topology import DeclaredTopology, declare, depth
+from .amqp_topology import DeclaredTopology, declare, depth, unbind
 from .connect import safe_url
 from .errors import BrokerUnreachable, TransportClosed
 from .messages import DIRECT_REPLY_TO, Message
 from .ports import Consumer, Delivery
-from .topology import Topology
+from .topology import Binding, Topology
 
 #: A client gives a silent connection up after thrice a second more than this and RabbitMQ after twice this, so that a
 #: black hole is noticed within half a minute. Measured: 0.2 ms of CPU a second for both connections of a transport.
@@ -86,6 +86,15 @@ class AmqpTransport:
         # On the consuming connection: a transient queue belongs to the connection that declared it.
         await self._once_connected(lambda: declare(self._consuming, topology))
         self._declared.remember(topology)
+
+    async def unbind(self, *bindings: Binding) -> None:
+        self._check_open()
+        self._declared.forget_bindings(bindings)  # first, or an outage meanwhile would bring them back
+        await self._once_connected(lambda: unbind(self._consuming, bindings))
+
+    def forget(self, queue: str) -> None:
+        self._check_open()
+        self._declared.forget(queue)
 
     async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
         await self.post(message, mandatory=mandatory, timeout_s=timeout_s)

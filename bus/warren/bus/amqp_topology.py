@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from aiormq.exceptions import ChannelClosed, ChannelLockedResource, ChannelNotFoundEntity, ChannelPreconditionFailed
@@ -28,11 +28,19 @@ class DeclaredTopology:
         self._queues.update((queue.name, queue) for queue in topology.queues)
         self._bindings.update(dict.fromkeys(topology.bindings))
 
+    def forget(self, queue: str) -> None:
+        """And its bindings."""
+        self._queues.pop(queue, None)
+        self.forget_bindings([binding for binding in self._bindings if binding.queue == queue])
+
     def forget_transient(self, queue: str) -> None:
         """Nobody listens there any more: were it declared again, it would only fill."""
         if queue in self._queues and self._queues[queue].transient:
-            del self._queues[queue]
-            self._bindings = {binding: None for binding in self._bindings if binding.queue != queue}
+            self.forget(queue)
+
+    def forget_bindings(self, bindings: Iterable[Binding]) -> None:
+        for binding in bindings:
+            self._bindings.pop(binding, None)
 
     def durable(self) -> Topology:
         """All but the queues that belong to the connection they were declared on."""
@@ -73,6 +81,14 @@ async def declare(link: Link, topology: Topology) -> None:
         for binding in topology.bindings:
             with _refusal_of(binding.queue):
                 await channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
+
+
+async def unbind(link: Link, bindings: Iterable[Binding]) -> None:
+    """Undo bindings; RabbitMQ minds none that is not there. Raises `BusError` for a refusal, `ConnectionLost`."""
+    async with link.channel() as channel:
+        for binding in bindings:
+            with _refusal_of(binding.queue):
+                await channel.queue_unbind(binding.queue, binding.exchange, binding.routing_key)
 
 
 async def depth(link: Link, queue: str) -> int:

@@ -102,12 +102,14 @@ class Client:
         timeout_s: float | None = None,
         version: str | None = None,
         deadline_ms: int | None = None,
+        hops: int = 0,
         trace: TraceContext | None = None,
     ) -> Result:
         """Have `plugin` do `action` with `data` (anything JSON can say) and wait for the result.
 
-        `version` is a requirement such as `^1.2`, `deadline_ms` the longest that the plugin may run. The trace of the
-        result has the span of sending the request, too. A plugin that fails is a result, not an exception.
+        `version` is a requirement such as `^1.2`, `deadline_ms` the longest that the plugin may run, and `hops` the
+        number of plugins that the call came through. The trace of the result has the span of sending the request, too.
+        A plugin that fails is a result, not an exception.
 
         Raises CallTimeout (a request that no worker has begun with by then is dead-lettered as expired, not run),
         MalformedMessage for a reply that is no result, ValueError for names and data that cannot be sent.
@@ -128,6 +130,7 @@ class Client:
                 expiration_ms=max(1, math.ceil(limit_s * 1000)),
                 version=version,
                 deadline_ms=deadline_ms,
+                hops=hops,
                 trace=context,
             )
 

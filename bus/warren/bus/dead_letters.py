@@ -157,7 +157,8 @@ def revived(letter: DeadLetter) -> Message:
     """The message as it was published first: to its exchange with its key, with its ids, its body and its headers.
 
     Some things are not as they were, each for a reason:
-    - the attempts are counted from one again: whoever replays has mended what was wrong, or hopes so;
+    - the attempts are counted from one again, and no version is preferred: whoever replays has mended what was wrong,
+      or hopes so;
     - a direct reply-to address is dropped: that caller has stopped waiting, and the result is published instead, for
       whoever listens. A queue of somebody's own stays the address: it may be there still;
     - it does not expire, as with RabbitMQ's own dead-lettering: the time it had is over;
@@ -178,6 +179,7 @@ def revived(letter: DeadLetter) -> Message:
         for name in (*_TOLD, Header.TRACEPARENT, Header.TRACESTATE):
             if Header.original(name) in headers:
                 headers[name] = headers.pop(Header.original(name))
+    headers.pop(Header.RESOLVED_VERSION, None)
     if message.type != RESULT_TYPE:  # where it tells how often its request was tried
         headers.pop(Header.ATTEMPT, None)
     return replace(

@@ -51,13 +51,17 @@ MAX_HEADERS_BYTES: Final = 64 << 10
 #: RabbitMQ's count, on a delivery from a quorum queue, of the deliveries that came to nothing before.
 DELIVERY_COUNT: Final = "x-delivery-count"
 
+#: What a dead letter tells in its own words, or does not need to.
+_OF_THE_LAST_ATTEMPT: Final = frozenset({DELIVERY_COUNT, Header.RESOLVED_VERSION})
+
 
 @record
 class Request:
     """One request to a plugin, read and checked. `body` is for the guest, as it came.
 
-    `attempt` counts from 1, over Warren's own retries and the broker's redeliveries. `sender` is the plugin or client
-    that published an event, `hops` the number of plugins it came through.
+    `attempt` counts from 1, over Warren's own retries and the broker's redeliveries, and `resolved_version` is that of
+    the plugin that the last retry's attempt ran. `sender` is the plugin or client that published an event, `hops` the
+    number of plugins it came through.
     """
 
     plugin: str
@@ -69,6 +73,7 @@ class Request:
     attempt: int
     hops: int
     sender: str | None
+    resolved_version: str | None = None
 
 
 def request_message(
@@ -83,9 +88,13 @@ def request_message(
     expiration_ms: int | None = None,
     version: str | None = None,
     deadline_ms: int | None = None,
+    hops: int = 0,
     trace: TraceContext | None = None,
 ) -> Message:
-    """A request for `plugin`. Raises ValueError for names that are none and for data that is not JSON."""
+    """A request for `plugin`; from a plugin, if `hops` is not 0: see `Request`.
+
+    Raises ValueError for names that are none and for data that is not JSON.
+    """
     check_plugin_name("the name of a plugin", plugin)
     check_action(action)
     headers: dict[str, Any] = trace_headers(trace) if trace else {}
@@ -93,6 +102,8 @@ def request_message(
         headers[Header.VERSION] = version
     if deadline_ms is not None:
         headers[Header.DEADLINE] = deadline_ms
+    if hops:
+        headers[Header.HOPS] = hops
     return Message(
         body=_request_body(action, json_bytes(data)),
         exchange=names.requests,
@@ -135,6 +146,7 @@ def read_request(message: Message, plugin: str, *, max_bytes: int = DEFAULT_MAX_
         attempt,
         count_header(headers, Header.HOPS, 0),
         text_header(headers, Header.FROM),
+        text_header(headers, Header.RESOLVED_VERSION),
     )
 
 
@@ -246,10 +258,17 @@ def _read_envelope(body: bytes) -> _Envelope:
         raise MalformedMessage(f"not an event: {where}: {first['msg']}" if where else first["msg"]) from None
 
 
-def retry_message(names: Names, message: Message, *, plugin: str, attempt: int, delay_ms: int) -> Message:
-    """`message` for the retry queue of `delay_ms`, from which it comes back to the mailbox as its `attempt`-th try."""
+def retry_message(
+    names: Names, message: Message, *, plugin: str, attempt: int, delay_ms: int, version: str | None = None
+) -> Message:
+    """`message` for the retry queue of `delay_ms`, from which it comes back to the mailbox as its `attempt`-th try.
+
+    `version` is that of the plugin it was tried with.
+    """
     headers = {name: value for name, value in message.headers.items() if name != DELIVERY_COUNT}
     headers[Header.ATTEMPT] = attempt
+    if version is not None:
+        headers[Header.RESOLVED_VERSION] = version
     # It comes back under another key; its dead letter, if there is one, is to tell this one.
     headers.setdefault(Header.ORIGINAL_EXCHANGE, message.exchange)
     headers.setdefault(Header.ORIGINAL_KEY, message.routing_key)
@@ -304,7 +323,7 @@ def _fitting_headers(message: Message) -> dict[str, Any]:
     room = MAX_HEADERS_BYTES
     for name, value in message.headers.items():
         size = headers_size({name: value})
-        if name != DELIVERY_COUNT and size <= room:
+        if name not in _OF_THE_LAST_ATTEMPT and size <= room:
             headers[name] = value
             room -= size
     return headers

@@ -58,6 +58,9 @@ class MemoryBroker:
                 raise TopologyConflict(binding.queue, f"there is no exchange {binding.exchange!r} to bind it to")
             self._bindings.setdefault(binding.exchange, {})[binding] = None
 
+    def unbind(self, binding: Binding) -> None:
+        self._bindings.get(binding.exchange, {}).pop(binding, None)
+
     def queue(self, name: str) -> MemoryQueue:
         try:
             return self._queues[name]
@@ -143,6 +146,14 @@ class MemoryTransport:
         self._check_open()
         self._broker.declare(topology)
         self._transient += [queue for queue in topology.queues if queue.transient]
+
+    async def unbind(self, *bindings: Binding) -> None:
+        self._check_open()
+        for binding in bindings:
+            self._broker.unbind(binding)
+
+    def forget(self, queue: str) -> None:  # noqa: ARG002 - nothing is ever declared again here
+        self._check_open()
 
     async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:
         await self.post(message, mandatory=mandatory, timeout_s=timeout_s)

@@ -43,6 +43,8 @@ class Header:
     MEMORY: Final = "warren-memory"
     DURATION: Final = "warren-duration-us"
     ATTEMPT: Final = "warren-attempt"
+    #: Of a retry: the version that the attempt before it ran, which is preferred as long as it is loaded.
+    RESOLVED_VERSION: Final = "warren-resolved-version"
     TRACE: Final = "warren-trace"
     DEADLINE: Final = "warren-deadline"
     FROM: Final = "warren-from"

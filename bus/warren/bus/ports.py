@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .messages import Message
-from .topology import Topology
+from .topology import Binding, Topology
 
 
 class Delivery(Protocol):
@@ -59,7 +59,22 @@ class Transport(Protocol):
     """
 
     async def declare(self, topology: Topology) -> None:
-        """Make what is missing; idempotent. Raises `TopologyConflict` when something stands there differently."""
+        """Make what is missing; idempotent. Raises `TopologyConflict` when something stands there differently.
+
+        What was declared is declared again after an outage, and before it is consumed again.
+        """
+        ...
+
+    async def unbind(self, *bindings: Binding) -> None:
+        """Undo bindings, whoever made them; idempotent, also where there is no such queue or exchange.
+
+        What the queue got by them stays in it. They are not made again after an outage, as far as this transport goes:
+        another that declared them makes them again after its own.
+        """
+        ...
+
+    def forget(self, queue: str) -> None:
+        """Declare neither this queue nor its bindings again after an outage; on the broker all stays as it is."""
         ...
 
     async def publish(self, message: Message, *, mandatory: bool = False, timeout_s: float | None = None) -> None:

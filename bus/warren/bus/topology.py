@@ -20,8 +20,8 @@ from typing import Final, Literal
 DEFAULT_PREFIX: Final = "warren"
 
 #: Deliveries that may end without a word (a killed worker) before the broker dead-letters the message. Up to RabbitMQ
-#: 4.2 one that a worker gives back as it stops counts too, so this has to be above the restarts that a message may
-#: wait through; 20 is RabbitMQ 4's own default.
+#: 4.2 one that a worker gives back, as it stops or as the plugin goes, counts too, so this has to be above the restarts
+#: that a message may wait through; 20 is RabbitMQ 4's own default.
 DEFAULT_DELIVERY_LIMIT: Final = 20
 
 #: Of dead letters: none in practice, and as large as RabbitMQ takes it everywhere. To look at one and give it back

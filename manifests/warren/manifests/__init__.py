@@ -47,6 +47,7 @@ from .manifest import (
     Retryable,
     Rollout,
     Runtime,
+    is_action_name,
     is_plugin_name,
 )
 from .parse import parse_manifest
@@ -99,6 +100,7 @@ __all__ = [
     "breaking_changes",
     "dependants",
     "grant",
+    "is_action_name",
     "is_plugin_name",
     "is_topic",
     "load_order",

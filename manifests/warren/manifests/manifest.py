@@ -56,8 +56,13 @@ def _plugin_name(text: str) -> str:
     return text
 
 
+def is_action_name(text: str) -> bool:
+    """Whether `text` can name an action."""
+    return _ACTION_NAME.fullmatch(text) is not None
+
+
 def _action_name(text: str) -> str:
-    if not _ACTION_NAME.fullmatch(text):
+    if not is_action_name(text):
         raise ValueError("an action's name has 1 to 63 letters, digits, '_' and '-', and no digit or '-' first")
     return text
 

@@ -14,8 +14,9 @@ from typing import Any, Final, TypedDict
 from semver import Version
 
 from .errors import GrantRefused
-from .manifest import Capability, Manifest, Resources
+from .manifest import Capability, Manifest, PluginDependency, Resources
 from .topics import TopicPattern, is_topic
+from .versions import VersionReq
 
 MIB: Final = 1024 * 1024
 
@@ -97,11 +98,16 @@ class Grant:
     environment_vars: tuple[str, ...] = ()
     publish: tuple[TopicPattern, ...] = ()
     subscribe: tuple[TopicPattern, ...] = ()
+    dependencies: tuple[PluginDependency, ...] = ()
     notes: tuple[str, ...] = ()
 
     def may_publish(self, topic: str) -> bool:
         """Whether `topic` is well formed and among those the manifest lists."""
         return is_topic(topic) and any(pattern.matches(topic) for pattern in self.publish)
+
+    def may_call(self, plugin: str) -> VersionReq | None:
+        """The versions of `plugin` that this one may call; None when it may call none."""
+        return next((one.version_req for one in self.dependencies if one.name == plugin), None)
 
 
 def grant(manifest: Manifest, policy: Policy, runtime_version: Version) -> Grant:
@@ -121,6 +127,7 @@ def grant(manifest: Manifest, policy: Policy, runtime_version: Version) -> Grant
         environment_vars=tuple(name for name in variables if name in policy.environment_vars),
         publish=manifest.bus.publish,
         subscribe=manifest.bus.subscribe,
+        dependencies=manifest.dependencies,
         notes=(*left_out, *hidden, *lowered),
     )
 

@@ -2,10 +2,12 @@
 
 Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, and the manager that
 holds what is loaded. `PluginManager` is the way in; `Plugin.run` takes a request's bytes and gives an `Outcome`, which
-is data: messages and answers are published by somebody else. This package knows no broker, and imports of Warren
+is data: messages and answers are published by somebody else, and calls of plugins that are not here are made by
+somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
+from .calls import Elsewhere, PluginCall
 from .errors import (
     HostFunctionError,
     HostUnavailable,
@@ -27,12 +29,14 @@ from .errors import (
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
-from .outcome import GuestMessage, HostCall, LogLine, Outcome
+from .outcome import Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .watcher import WatchOptions
 
 __all__ = [
     "STANDARD_FUNCTIONS",
+    "Callee",
+    "Elsewhere",
     "GuestMessage",
     "HostCall",
     "HostFunction",
@@ -47,6 +51,7 @@ __all__ = [
     "NotForShadows",
     "Outcome",
     "Plugin",
+    "PluginCall",
     "PluginError",
     "PluginFailed",
     "PluginHealth",
@@ -61,8 +66,10 @@ __all__ = [
     "RequestRejected",
     "ResourceLimit",
     "RunFailed",
+    "RunKind",
     "SecurityViolation",
     "StillNeeded",
+    "Trail",
     "UnexpectedAnswer",
     "WatchOptions",
     "changes_nothing",

@@ -29,7 +29,7 @@ from .backtrace import SourceLines, described
 from .bindings import VALUE_BITS, VALUE_BYTES, Slots
 from .errors import GuestFault
 from .growth import WITNESS_EXPORT
-from .instance_pool import INSTANCE_SLOTS, MAX_TABLE_ELEMENTS, MAX_TABLES
+from .instance_pool import CALL_SLOTS, INSTANCE_SLOTS, MAX_CALL_DEPTH, MAX_TABLE_ELEMENTS, MAX_TABLES
 from .wasi_process import Process
 
 #: Fuel between two looks at the clock, and so the event loop's longest wait for a busy guest. Measured: 2 M last from
@@ -103,9 +103,10 @@ _numbers = itertools.count(1)
 _spare_slots: Final[list[Slots]] = []
 
 
-async def free_slot() -> None:
-    """Return once there is room for one more guest in this process."""
-    while len(guests) >= INSTANCE_SLOTS:  # noqa: ASYNC110 - see `SLOT_POLL_S`
+async def free_slot(depth: int) -> None:
+    """Return once there is room in this process for one more guest, called at that depth (0: by no plugin)."""
+    slots = INSTANCE_SLOTS + CALL_SLOTS * min(depth, MAX_CALL_DEPTH)
+    while len(guests) >= slots:  # noqa: ASYNC110 - see `SLOT_POLL_S`
         await asyncio.sleep(SLOT_POLL_S)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
 from pydantic_core import from_json, to_json
@@ -18,7 +18,7 @@ from warren.manifests import Grant, is_plugin_name, is_topic
 
 from .errors import GuestFault, HostFunctionError
 from .module import shown
-from .outcome import GuestMessage, HostCall, LogLevel, LogLine
+from .outcome import Callee, GuestMessage, HostCall, LogLevel, LogLine, Outcome, Trail
 from .wasi_process import Process
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Caps:
 #: the event loop, and every guest with it.
 _FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt)
 
-#: Host calls of a run that its outcome lists one by one; the others are only counted in its fuel.
+#: Host calls of a run, and of those it called, that its outcome lists; the others are only counted in their fuel.
 RECORDED_HOST_CALLS: Final = 64
 
 #: Characters kept of a host call's name and of its error; what they quote comes from the guest.
@@ -49,15 +49,34 @@ RECORDED_LENGTH: Final = 200
 
 
 class HostSession:
-    """What the host knows and records of one run; see `Host` in `guest`, whose two methods these are."""
+    """What the host knows and records of one run; see `Host` in `guest`, whose two methods these are.
+
+    `depth` is the number of plugins that a call came through to this one, `trail` the run's place in a trace.
+    """
 
     __slots__ = (
-        "_caps", "_dropped_lines", "_functions", "_log_bytes_left", "_message_bytes_left", "_not_begun", "_process",
-        "grant", "host_calls", "host_ns", "logs", "messages",
+        "_began_ns", "_callee", "_caps", "_dropped_lines", "_functions", "_log_bytes_left", "_message_bytes_left",
+        "_not_begun", "_process", "_recorded_calls", "_timeout_s", "depth", "grant", "host_calls", "host_ns", "logs",
+        "messages", "trail",
     )  # fmt: skip
 
-    def __init__(self, grant: Grant, functions: Mapping[str, HostFunction], caps: Caps) -> None:
+    def __init__(
+        self,
+        grant: Grant,
+        functions: Mapping[str, HostFunction],
+        caps: Caps,
+        *,
+        began_ns: int = 0,
+        timeout_s: float = 0.0,
+        depth: int = 0,
+        trail: Trail | None = None,
+    ) -> None:
+        """`began_ns` is by the monotonic clock."""
         self.grant = grant
+        self.depth = depth
+        self.trail = trail
+        self._began_ns = began_ns
+        self._timeout_s = timeout_s
         self.logs: list[LogLine] = []
         self.messages: list[GuestMessage] = []
         self.host_calls: list[HostCall] = []
@@ -69,6 +88,13 @@ class HostSession:
         self._message_bytes_left = caps.message_bytes
         self._dropped_lines = 0
         self._not_begun: Awaitable[Any] | None = None
+        self._callee: Callee | None = None
+        self._recorded_calls = 0
+
+    @property
+    def remaining_s(self) -> float:
+        """What is left of the run's time."""
+        return self._timeout_s - (time.monotonic_ns() - self._began_ns) / 1e9
 
     @property
     def process(self) -> Process:
@@ -79,12 +105,16 @@ class HostSession:
 
     def log(self, level: int, text: bytes) -> None:
         """Keep a line, up to the caps; unknown levels count as the nearest known one."""
-        self._log_bytes_left -= len(text)
+        if self._has_room_for_line(len(text)):
+            name = LEVELS[min(max(level, 0), len(LEVELS) - 1)]
+            self.logs.append(LogLine(name, text.decode(errors="replace"), time.time_ns()))
+
+    def _has_room_for_line(self, length: int) -> bool:
+        self._log_bytes_left -= length
         if self._log_bytes_left < 0 or len(self.logs) >= self._caps.log_lines:
             self._dropped_lines += 1
-            return
-        name = LEVELS[min(max(level, 0), len(LEVELS) - 1)]
-        self.logs.append(LogLine(name, text.decode(errors="replace"), time.time_ns()))
+            return False
+        return True
 
     def finished_logs(self) -> tuple[LogLine, ...]:
         """All lines kept, and a last one that says how many were not."""
@@ -100,11 +130,31 @@ class HostSession:
         if not self.grant.may_publish(message.topic):
             reason = f"the plugin may not publish on {message.topic!r}: no pattern in its [bus] publish"
             raise GuestFault("denied", reason)
+        self._hold_back(message)
+
+    def _hold_back(self, message: GuestMessage) -> None:
         self._message_bytes_left -= len(message.payload)
         if self._message_bytes_left < 0 or len(self.messages) >= self._caps.messages:
             limits = f"{self._caps.messages:,} messages or {self._caps.message_bytes:,} bytes of them"
             raise GuestFault("output_too_large", f"the guest sent more than {limits} in one run")
         self.messages.append(message)
+
+    def adopt(self, plugin: str, version: str | None, outcome: Outcome, trail: Trail | None) -> None:
+        """The host call under way has had `plugin` run: what came of it is this run's, and within its caps.
+
+        Raises `GuestFault` when that is too much.
+        """
+        calls = _count(outcome.host_calls)
+        if self._recorded_calls + calls >= RECORDED_HOST_CALLS:
+            calls = 0
+        self._recorded_calls += calls
+        kept = replace(outcome, response=b"", logs=(), messages=(), host_calls=outcome.host_calls if calls else ())
+        self._callee = Callee(plugin, version, kept, trail)
+        for line in outcome.logs:
+            if self._has_room_for_line(len(line.text)):
+                self.logs.append(replace(line, plugin=line.plugin or plugin))
+        for message in outcome.messages:
+            self._hold_back(replace(message, sender=message.sender or plugin))
 
     def call(self, name: bytes, arguments: bytes) -> bytes | Coroutine[Any, Any, bytes]:
         """Run the host function of that name; its answer as the guest reads it, at once or after waiting."""
@@ -142,7 +192,7 @@ class HostSession:
             return self._answer_error(name, start_ns, began_ns, error)
 
     def _answer(self, name: str, start_ns: int, began_ns: int, value: Any) -> bytes:
-        answer = _json({"ok": value})
+        answer = as_json({"ok": value})
         self._record(name, start_ns, began_ns, None)
         return answer
 
@@ -153,17 +203,25 @@ class HostSession:
         if not isinstance(error, HostFunctionError):
             _log.error("host function %r failed", name, exc_info=error)
             error = HostFunctionError("internal", f"the host function {name!r} failed")
-        return _json({"error": {"code": error.code, "message": error.message}})
+        return as_json({"error": {"code": error.code, "message": error.message}})
 
     def _record(self, name: str, start_ns: int, began_ns: int, error: str | None) -> None:
         duration_ns = time.monotonic_ns() - began_ns
         self.host_ns += duration_ns
-        if len(self.host_calls) < RECORDED_HOST_CALLS:
+        callee, self._callee = self._callee, None
+        if self._recorded_calls < RECORDED_HOST_CALLS:
+            self._recorded_calls += 1
             short_error = None if error is None else error[:RECORDED_LENGTH]
-            self.host_calls.append(HostCall(name[:RECORDED_LENGTH], start_ns, duration_ns, short_error))
+            self.host_calls.append(HostCall(name[:RECORDED_LENGTH], start_ns, duration_ns, short_error, callee))
 
 
-def _json(value: Any) -> bytes:
+def _count(calls: Iterable[HostCall]) -> int:
+    """With those of callees."""
+    return sum(1 + (_count(call.callee.outcome.host_calls) if call.callee else 0) for call in calls)
+
+
+def as_json(value: Any) -> bytes:
+    """A value that came from JSON, as JSON again."""
     # JSON has no infinite numbers, but `1e999` in it becomes one.
     return to_json(value, inf_nan_mode="null")
 
@@ -214,7 +272,7 @@ def send_message(session: HostSession, arguments: Any) -> None:
         raise HostFunctionError("invalid_arguments", f"'to' is not the name of a plugin: {shown(str(to))}")
     if not isinstance(topic, str) or not is_topic(topic):
         raise HostFunctionError("invalid_arguments", f"'topic' is not a topic: {shown(str(topic))}")
-    session.send(GuestMessage(to, topic, _json(values.get("payload"))))
+    session.send(GuestMessage(to, topic, as_json(values.get("payload"))))
 
 
 STANDARD_FUNCTIONS: Final[Mapping[str, HostFunction]] = {"get_time": get_time, "send_message": send_message}

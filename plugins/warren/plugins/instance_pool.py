@@ -24,18 +24,26 @@ from wasmtime import _bindings as native
 #: Guests that can live at once in this process. Whoever comes later waits for one of them to end.
 INSTANCE_SLOTS: Final = 1_000
 
+#: How deep plugins can call plugins, and how many more guests there may be at each depth than at the one above. Guests
+#: that wait for those they call can therefore never have all the slots: among the deepest there are always some that
+#: wait for nobody.
+MAX_CALL_DEPTH: Final = 8
+CALL_SLOTS: Final = 8
+
+_ALL_SLOTS: Final = INSTANCE_SLOTS + MAX_CALL_DEPTH * CALL_SLOTS
+
 #: The most that a guest's tables can have together, in elements of 8 bytes, and how many tables that may be.
 MAX_TABLE_ELEMENTS: Final = 100_000
 MAX_TABLES: Final = 8
 
 _SETTINGS: Final = {
-    "total_core_instances": INSTANCE_SLOTS,
-    "total_memories": INSTANCE_SLOTS,
-    "total_tables": INSTANCE_SLOTS * MAX_TABLES,
+    "total_core_instances": _ALL_SLOTS,
+    "total_memories": _ALL_SLOTS,
+    "total_tables": _ALL_SLOTS * MAX_TABLES,
     "max_tables_per_module": MAX_TABLES,
     "table_elements": MAX_TABLE_ELEMENTS,
     #: A guest in a host call has a second stack while the host calls its `allocate`.
-    "total_stacks": 2 * INSTANCE_SLOTS,
+    "total_stacks": 2 * _ALL_SLOTS,
     "total_gc_heaps": 0,
     #: Every 32-bit memory fits; what a guest may have of it, its store's limiter says.
     "max_memory_size": 1 << 32,

@@ -19,10 +19,12 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from warren.manifests import Manifest, ManifestError, Policy, VersionReq, resolve
 
+from .calls import CALL_PLUGIN, Elsewhere, PluginCalls
 from .errors import LoadFailed, PluginError, PluginNotFound
 from .execution import execute
 from .files import Identity, PluginFiles, find_plugins, read_pair
 from .host import STANDARD_FUNCTIONS, HostFunction
+from .instance_pool import MAX_CALL_DEPTH
 from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
 from .loading import Loader
@@ -40,6 +42,7 @@ class PluginManager:
 
     With `hot_reload` the folder is watched from then on, and what is loaded from it follows it. `max_plugins` counts
     each version. A plugin that is replaced or unloaded has `grace_s` for its runs under way before it is shut down.
+    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most).
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -54,9 +57,13 @@ class PluginManager:
         hot_reload: bool = False,
         watch_options: WatchOptions = DEFAULT_WATCH_OPTIONS,
         grace_s: float = DEFAULT_GRACE_S,
+        call_depth: int = MAX_CALL_DEPTH,
     ) -> None:
+        """Raises ValueError for a `call_depth` that cannot be."""
         self.directory = None if directory is None else Path(directory)
-        self._keeper = Keeper(Loader(policy or Policy(), host_functions), max_plugins=max_plugins, grace_s=grace_s)
+        self._calls = PluginCalls(self.find, depth=call_depth)
+        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, **host_functions})
+        self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
             self._watcher = Watcher(self._folder(), self._keeper, watch_options)
@@ -93,6 +100,10 @@ class PluginManager:
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each `LifecycleEvent` from now on; what this gives back ends that."""
         return self._keeper.observers.add(observer)
+
+    def call_elsewhere(self, elsewhere: Elsewhere | None) -> None:
+        """Have calls of plugins that are not loaded here done by `elsewhere` from now on; None: by nobody."""
+        self._calls.elsewhere = elsewhere
 
     # Loading and unloading.
 

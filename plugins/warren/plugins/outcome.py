@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 #: How a run can end. `ok` and `failed`: the guest answered. `unavailable`: the host's fault. The rest: the guest's.
 RunKind = Literal[
@@ -24,11 +24,12 @@ LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line a guest logged; `time_ns` is since the epoch."""
+    """One line a guest logged; `time_ns` is since the epoch. `plugin`: who, if not the plugin whose run it was."""
 
     level: LogLevel
     text: str
     time_ns: int
+    plugin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,48 @@ class GuestMessage:
     """A message a guest asked to be sent, held back until its run has ended well.
 
     `to` names a plugin (a direct message), or is None (an event for whoever subscribes to `topic`). `payload` is JSON.
+    `sender`: who, if not the plugin whose run it was.
     """
 
     to: str | None
     topic: str
     payload: bytes
+    sender: str | None = None
+
+
+class Trail(Protocol):
+    """A run's place in a trace, of which nothing is known here: it is passed on to what the run calls."""
+
+    def step(self) -> Trail:
+        """The place of a run that this one calls."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class HostCall:
-    """One use of a host function: when it began (ns since the epoch), how long it took, and how it failed if it did."""
+    """One use of a host function: when it began (ns since the epoch), how long it took, and how it failed if it did.
+
+    `callee` is the plugin that it called, where it did.
+    """
 
     name: str
     start_ns: int
     duration_ns: int
     error: str | None = None
+    callee: Callee | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """A plugin that was called: its run's `outcome`, but for what its caller took over; its `version`, if it ran here.
+
+    What it answered, logged and sent is the caller's; and so are its host calls, where there were too many to list.
+    """
+
+    plugin: str
+    version: str | None
+    outcome: Outcome
+    trail: Trail | None
 
 
 @dataclass(slots=True)  # one for each request: not frozen, which would cost 50 ns a field

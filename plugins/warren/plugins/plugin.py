@@ -12,7 +12,7 @@ from warren.manifests import Grant, Manifest
 from .actions import Actions
 from .errors import GuestFault
 from .files import Identity, PluginFiles
-from .outcome import Outcome
+from .outcome import Outcome, Trail
 from .sandbox import Sandbox
 from .usage import PluginStatus, Usage, percentile
 
@@ -76,7 +76,15 @@ class Plugin:
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
-    async def run(self, request: bytes, *, timeout_s: float | None = None, shadow: bool = False) -> Outcome:
+    async def run(
+        self,
+        request: bytes,
+        *,
+        timeout_s: float | None = None,
+        depth: int = 0,
+        trail: Trail | None = None,
+        shadow: bool = False,
+    ) -> Outcome:
         """Run one request in a sandbox of its own; see `Sandbox.run`. `rejected` when the manifest's actions say so.
 
         As a `shadow` it has no effect outside: raises `NotForShadows` when it would have, and changes nothing then.
@@ -87,8 +95,10 @@ class Plugin:
             return self._counted(Outcome(fault.kind, error=fault.reason, start_ns=time.time_ns()))
         self._in_flight += 1
         try:
-            run = self._sandbox.run_shadow if shadow else self._sandbox.run
-            outcome = await run(request, timeout_s=timeout_s)
+            if shadow:
+                outcome = await self._sandbox.run_shadow(request, timeout_s=timeout_s)
+            else:
+                outcome = await self._sandbox.run(request, timeout_s=timeout_s, depth=depth, trail=trail)
         finally:
             self._in_flight -= 1
             if self._idle is not None and not self._in_flight:

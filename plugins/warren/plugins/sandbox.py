@@ -22,7 +22,7 @@ from .guest import Guest, Program, free_slot, guests
 from .host import Caps, HostFunction, HostSession, for_shadows
 from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
-from .outcome import Outcome, RunKind
+from .outcome import Outcome, RunKind, Trail
 
 DEFAULT_CAPS: Final = Caps()
 
@@ -50,17 +50,21 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
 
-    async def run(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
+    async def run(
+        self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
+    ) -> Outcome:
         """Run one request, `{"action": ..., "data": ...}`, in a guest of its own. Never raises for a guest's fault.
 
-        `timeout_s` can shorten the grant's time limit. Cancelling the coroutine drops the guest.
+        `timeout_s` can shorten the grant's time limit. `depth` is the number of plugins that the request came through.
+        Cancelling the coroutine drops the guest.
         """
-        return await self._attempt(self._answer, request, timeout_s)
+        return await self._attempt(self._answer, request, timeout_s=timeout_s, depth=depth, trail=trail)
 
     async def run_shadow(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
         """`run`, without effect: raises `NotForShadows` when the guest calls what may have one, which is not called."""
         called: list[str] = []
-        outcome = await self._attempt(self._answer, request, timeout_s, for_shadows(self._functions, called))
+        harmless = for_shadows(self._functions, called)
+        outcome = await self._attempt(self._answer, request, timeout_s=timeout_s, functions=harmless)
         if called:
             raise NotForShadows(self._grant.plugin, called[0])
         return outcome
@@ -89,20 +93,32 @@ class Sandbox:
         self,
         exchange: Callable[[Guest, bytes], Awaitable[tuple[RunKind, bytes]]],
         request: bytes = b"",
+        *,
         timeout_s: float | None = None,
+        depth: int = 0,
+        trail: Trail | None = None,
         functions: Mapping[str, HostFunction] | None = None,
     ) -> Outcome:
         if len(guests) >= INSTANCE_SLOTS:
-            await free_slot()
+            await free_slot(depth)
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         limits = self._grant.limits
-        session = HostSession(self._grant, self._functions if functions is None else functions, self._caps)
+        limit_s = limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s)
+        session = HostSession(
+            self._grant,
+            self._functions if functions is None else functions,
+            self._caps,
+            began_ns=began_ns,
+            timeout_s=limit_s,
+            depth=depth,
+            trail=trail,
+        )
         guest = Guest(
             self._program,
             session,
             fuel=limits.max_fuel,
             memory_bytes=limits.memory_bytes,
-            timeout_s=limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s),
+            timeout_s=limit_s,
         )
         error: str | None = None
         backtrace: tuple[str, ...] = ()

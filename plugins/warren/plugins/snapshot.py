@@ -69,7 +69,7 @@ async def take_snapshot(
     program = await compile_module(instrumented)
     session = _InitialSession(grant, {}, Caps())
     limits = grant.limits
-    await free_slot()
+    await free_slot(0)
     guest = Guest(program, session, fuel=limits.max_fuel, memory_bytes=limits.memory_bytes, timeout_s=limits.timeout_s)
     try:
         await core_abi.start(guest, abi, config)

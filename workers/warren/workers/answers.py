@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -139,7 +140,7 @@ class Answers:
             retry = run.plugin.manifest.retry if run.plugin else _NO_RETRY
             disposition = dispose(kind, run.attempt, retry, jitter=random.random())  # noqa: S311 - not a secret
             if disposition.retry_delay_ms is not None:
-                await self._retry(plugin_name, message, run.attempt, disposition.retry_delay_ms)
+                await self._retry(plugin_name, message, run, disposition.retry_delay_ms)
                 return
             if disposition.dead_letter:
                 await self._bury(message, run, plugin_name, spans.context)
@@ -149,8 +150,15 @@ class Answers:
         if self._export_spans:
             self._export_spans(spans.spans)
 
-    async def _retry(self, plugin_name: str, message: Message, attempt: int, delay_ms: int) -> None:
-        again = retry_message(self._names, message, plugin=plugin_name, attempt=attempt + 1, delay_ms=delay_ms)
+    async def _retry(self, plugin_name: str, message: Message, run: Run, delay_ms: int) -> None:
+        again = retry_message(
+            self._names,
+            message,
+            plugin=plugin_name,
+            attempt=run.attempt + 1,
+            delay_ms=delay_ms,
+            version=run.plugin.version if run.plugin else None,
+        )
         queue, now = again.routing_key, time.monotonic()
         if now > self._retry_queues.get(queue, -DECLARE_AGAIN_S) + DECLARE_AGAIN_S:
             await self._transport.declare(retry_topology(self._names, plugin_name, delay_ms))
@@ -167,13 +175,15 @@ class Answers:
     ) -> None:
         """In the order in which the guest sent them, and none waiting for another's confirm."""
         await asyncio.gather(*(self._send(plugin_name, request, message, spans) for message in messages))
-        self._metrics.guest_sent(plugin_name, len(messages))
+        for sender, count in Counter(sent.sender or plugin_name for sent in messages).items():
+            self._metrics.guest_sent(sender, count)
 
     async def _send(self, plugin_name: str, request: Request, sent: GuestMessage, spans: RunSpans) -> None:
         context = spans.run_context.child()
+        sender = sent.sender or plugin_name
         message = event_message(
             self._names,
-            sender=plugin_name,
+            sender=sender,
             to=sent.to,
             topic=sent.topic,
             payload_json=sent.payload,
@@ -188,11 +198,11 @@ class Answers:
         except Unroutable as unroutable:
             self._metrics.publish_failed(unroutable)
             error = f"no plugin {sent.to!r} has a mailbox"
-            await self._bury(message, Run(Outcome("rejected", error=error)), plugin_name, context)
+            await self._bury(message, Run(Outcome("rejected", error=error)), sender, context)
         except MessageTooLarge as too_large:  # for the queue of dead letters as well
             self._metrics.publish_failed(too_large)
             error = str(too_large)
-            _log.warning("a message of %s was dropped: %s", plugin_name, error)
+            _log.warning("a message of %s was dropped: %s", sender, error)
         spans.add_sent(message, context, spans.run_context, start_ns, error)
 
     def is_plain(self, run: Run) -> bool:

@@ -20,11 +20,12 @@ _LEVELS: Final = {
 
 
 def log_guest_lines(plugin: str, lines: tuple[LogLine, ...]) -> None:
-    """Log what one run logged."""
+    """Log what one run logged, and the runs that it called."""
     if not lines:
         return
     logger = logging.getLogger(f"warren.guest.{plugin}")
     for line in lines:
         level = _LEVELS[line.level]
-        if logger.isEnabledFor(level):
-            logger.log(level, "%s", printable(line.text))
+        speaker = logger if line.plugin is None else logging.getLogger(f"warren.guest.{line.plugin}")
+        if speaker.isEnabledFor(level):
+            speaker.log(level, "%s", printable(line.text))

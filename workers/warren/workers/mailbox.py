@@ -90,6 +90,7 @@ class Mailbox:
         self._metrics = metrics
         self._under_way = under_way
         self._draining = asyncio.Event()
+        self._is_over = False
         self._first: Consumer | None = None
         self._more: Consumer | None = None
         self._waiting: deque[Delivery] = deque()
@@ -102,15 +103,25 @@ class Mailbox:
         """Raises `BusError`."""
         self._first = await self._transport.consume(self._queue, self._take, prefetch=1)
 
+    def hold(self) -> None:
+        """Begin nothing more. What comes until `drain` is not looked at, and goes back then."""
+        self._draining.set()
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
+
     async def drain(self, limit_s: float) -> None:
         """Take nothing more; what has not begun goes back. What has is in `under_way`."""
-        self._draining.set()
+        self.hold()
         await self._cancel()
-        if self._adapting is not None:
-            await asyncio.wait([self._adapting], timeout=limit_s)
-            if self._adapting is not None:  # the broker is away
-                self._adapting.cancel()
+        if (adapting := self._adapting) is not None:
+            await asyncio.wait([adapting], timeout=limit_s)
+            if not adapting.done():  # the broker is away
+                adapting.cancel()
+                await asyncio.wait([adapting])
             await self._cancel()
+        self._is_over = True
         arrived, self._arrived = self._arrived, []
         for delivery in (*arrived, *self._waiting):
             self._give_back(delivery)
@@ -124,6 +135,12 @@ class Mailbox:
     # How many at a time -------------------------------------------------------------------------------------------
 
     def _take(self, delivery: Delivery) -> None:
+        if self._is_over:
+            self._give_back(delivery)
+            return
+        if self._draining.is_set():
+            self._arrived.append(delivery)
+            return
         is_suspect = _is_suspect(delivery)
         if self._waiting or (is_suspect and self._more is not None):
             self._waiting.append(delivery)
@@ -155,10 +172,11 @@ class Mailbox:
             self._more = None
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=SUSPECTS_WAIT_S)
-        while self._waiting:
+        while self._waiting and not self._draining.is_set():
             delivery = self._waiting[0]
+            (served,) = self._served([delivery])
             try:
-                await asyncio.wait([self._see_to(delivery, self._serve_alone(delivery))])
+                await asyncio.wait([self._see_to(delivery, _end_of(served))])
             finally:
                 self._waiting.popleft()  # not before: what comes meanwhile is to wait, too
             self._may_widen = not _is_suspect(delivery)
@@ -181,19 +199,19 @@ class Mailbox:
 
     def _serve_arrived(self) -> None:
         """Serve what has come, no more in a turn than `TURN`."""
+        if self._draining.is_set():  # it goes back
+            return
         deliveries, self._arrived = self._arrived[:TURN], self._arrived[TURN:]
         if self._arrived:
             asyncio.get_running_loop().call_soon(self._serve_arrived)
-        if self._draining.is_set():
-            for delivery in deliveries:
-                self._give_back(delivery)
-            return
-        try:
-            ends = self._serve(deliveries)
-        except Exception as error:  # noqa: BLE001 - a defect; nothing must stay unsettled for it
-            ends = [error] * len(deliveries)
-        for delivery, served in zip(deliveries, ends, strict=True):
+        for delivery, served in zip(deliveries, self._served(deliveries), strict=True):
             self._follow(delivery, served)
+
+    def _served(self, deliveries: Sequence[Delivery]) -> Sequence[Served]:
+        try:
+            return self._serve(deliveries)
+        except Exception as error:  # noqa: BLE001 - a defect; nothing must stay unsettled for it
+            return [error] * len(deliveries)
 
     def _follow(self, delivery: Delivery, served: Served) -> None:
         if served is None:
@@ -226,16 +244,6 @@ class Mailbox:
             self._fail(delivery, error)
         else:
             self._ack(delivery)
-
-    async def _serve_alone(self, delivery: Delivery) -> None:
-        """Serve it to its end."""
-        (served,) = self._serve([delivery])
-        if isinstance(served, Coroutine):
-            await served
-        elif isinstance(served, Exception):
-            raise served
-        elif served is not None:
-            await served.complete()
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -293,6 +301,16 @@ class Failures:
             _log.warning("a delivery goes back to %s: %s%s", self._queue, error, more)
         else:
             _log.error("a delivery goes back to %s: the worker failed%s", self._queue, more, exc_info=error)
+
+
+async def _end_of(served: Served) -> None:
+    """See it through, from wherever it has come to."""
+    if isinstance(served, Coroutine):
+        await served
+    elif isinstance(served, Exception):
+        raise served
+    elif served is not None:
+        await served.complete()
 
 
 def _is_suspect(delivery: Delivery) -> bool:

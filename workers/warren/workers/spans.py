@@ -3,6 +3,8 @@
     process <mailbox>             consumer, child of the publisher's span
       run <plugin>                internal
         <host function>           internal
+          run <plugin>            internal; of a plugin that was called: here, or else
+          send <destination>      producer; of the request to where it ran, and all that came back of it
         send <destination>        producer; its context travels with the message, whose handling becomes its child
       send <destination>          producer: the result, known only to those who export spans
 
@@ -22,6 +24,7 @@ from warren.bus import (
     Message,
     Span,
     SpanKind,
+    Trace,
     TraceContext,
     destination_attributes,
     json_text,
@@ -31,11 +34,30 @@ from warren.bus import (
     span_json,
     trace_json,
 )
-from warren.plugins import Outcome
+from warren.plugins import Callee, Outcome
+
+
+class RunPlace:
+    """The place of a run that another one called (a `warren.plugins.Trail`).
+
+    `call` is that of the caller's host call, `run` its own; `trace` is what a run elsewhere brought back.
+    """
+
+    __slots__ = ("call", "run", "trace")
+
+    def __init__(self, call: TraceContext) -> None:
+        self.call = call
+        self.run = call.child()
+        self.trace: Trace | None = None
+
+    def step(self) -> RunPlace:
+        return RunPlace(self.run.child())
 
 
 class RunSpans:
     """Collects the spans of one delivery, from the moment it is made: as JSON, and as data too if they are to be kept.
+
+    It is the `Trail` of the plugin's run, too.
 
     `context` is the delivery's own place in the trace, `run_context` the run's, once there was one.
     """
@@ -58,11 +80,23 @@ class RunSpans:
         self._queue = queue
         self._message = message
 
+    def step(self) -> RunPlace:
+        return RunPlace(self._begin_run().child())
+
+    def _begin_run(self) -> TraceContext:
+        if self.run_context is self.context:
+            self.run_context = self.context.child()
+        return self.run_context
+
     def add_run(self, plugin: str, version: str, outcome: Outcome) -> None:
-        """The plugin's run and its host calls."""
-        if not self.context.sampled:
-            return
-        self.run_context = context = self.context.child()
+        """The plugin's run, its host calls, and the runs of the plugins that it called."""
+        if self.context.sampled:
+            context, parent_id = self._begin_run(), self.context.span_id
+            self._add_run(plugin, version, outcome, context=context, parent_id=parent_id, into=self._others)
+
+    def _add_run(
+        self, plugin: str, version: str, outcome: Outcome, *, context: TraceContext, parent_id: str, into: list[str]
+    ) -> None:
         attributes = (
             f'{{"warren.plugin.name":"{plugin}","warren.plugin.version":"{version}","warren.outcome":"{outcome.kind}",'
             f'"warren.fuel":{outcome.fuel},"warren.memory_bytes":{outcome.memory_bytes},'
@@ -71,18 +105,20 @@ class RunSpans:
         run = self._span(
             f"run {plugin}",
             context,
-            self.context.span_id,
+            parent_id,
             "internal",
             start_ns=outcome.start_ns,
             duration_ns=outcome.duration_us * 1_000,
             attributes=attributes,
             error=outcome.error,
         )
-        self._others.append(run)
+        into.append(run)
         for call in outcome.host_calls:
+            callee = call.callee
+            place = callee.trail if callee is not None and isinstance(callee.trail, RunPlace) else None
             made = self._span(
                 call.name,
-                context.child(),
+                context.child() if place is None else place.call,
                 context.span_id,
                 "internal",
                 start_ns=call.start_ns,
@@ -91,6 +127,24 @@ class RunSpans:
                 error=call.error,
             )
             self._host_calls.append(made)
+            if callee is not None and place is not None:
+                self._add_callee(callee, place)
+
+    def _add_callee(self, callee: Callee, place: RunPlace) -> None:
+        if callee.version is not None:
+            self._add_run(
+                callee.plugin,
+                callee.version,
+                callee.outcome,
+                context=place.run,
+                parent_id=place.call.span_id,
+                into=self._host_calls,
+            )
+        elif place.trace is not None and place.trace.trace_id == self.context.trace_id:
+            for span in place.trace.spans:
+                self._host_calls.append(_as_json(span))
+                if self._keep and span.parent_id == place.call.span_id:  # the others are for that worker to export
+                    self._kept.append(span)
 
     def add_sent(
         self, message: Message, context: TraceContext, parent: TraceContext, start_ns: int, error: str | None = None
@@ -170,6 +224,19 @@ class RunSpans:
             attributes_json=attributes,
             error=error,
         )
+
+
+def _as_json(span: Span) -> str:
+    return span_json(
+        span.name,
+        span.context.span_id,
+        span.parent_id,
+        span.kind,
+        start_ns=span.start_ns,
+        duration_ns=span.duration_ns,
+        attributes_json=to_json(span.attributes).decode(),
+        error=span.error,
+    )
 
 
 @lru_cache(maxsize=1024)

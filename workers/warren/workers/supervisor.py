@@ -65,9 +65,9 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
-    0: drained. 2: there is nothing to serve, the broker refuses what is to be declared, or the port for probes cannot
-    be had. 4: the broker could not be reached at start; with several processes it is tried again instead. 130: ended
-    at once by a second signal, which does not return from here.
+    0: drained. 2: there is nothing to serve and without hot reload nothing will come, the broker refuses what is to be
+    declared, or the port for probes cannot be had. 4: the broker could not be reached at start; with several processes
+    it is tried again instead. 130: ended at once by a second signal, which does not return from here.
     """
     configure_logging()
     vitals = Vitals(settings.processes)
@@ -110,8 +110,10 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
     stopped = _stop_event()
     try:
         with Pulse(tell) as pulse, telemetry() as wanted:
-            async with PluginManager(settings.plugins, max_plugins=settings.max_plugins) as manager:
-                if not manager.plugins():
+            async with PluginManager(
+                settings.plugins, max_plugins=settings.max_plugins, hot_reload=settings.hot_reload
+            ) as manager:
+                if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)
                     return MISCONFIGURED
                 transport = await connect(settings.broker, name="warren worker")
@@ -126,7 +128,8 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                     gc.freeze()
                     # Nor what is under way, which is a few thousand objects at a time and none of them garbage.
                     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-                    _log.info("serving %s", ", ".join(f"{one.name} {one.version}" for one in manager.plugins()))
+                    loaded = ", ".join(f"{one.name} {one.version}" for one in manager.plugins())
+                    _log.info("serving %s", loaded or f"nothing yet: waiting for plugins in {settings.plugins}")
                     await stopped.wait()
                     _log.info("stopping: what is under way has %g s to end", settings.grace_s)
                     given_back = await worker.drain()

@@ -3,9 +3,10 @@
 Delivery is at least once. A request is acked only when everything that follows from it is safe with the broker; if
 anything before that fails, the request goes back and is run again. Its result then has the same id as the one before.
 
-    Mailbox   takes deliveries, and settles each when it has been served
-    Worker    reads the request, runs the plugin
-    Answers   publishes what follows
+    ServedPlugins   has a mailbox for each plugin that is loaded
+    Mailbox         takes deliveries, and settles each when it has been served
+    Worker          reads the request, runs the plugin
+    Answers         publishes what follows
 
 What came in one turn of the event loop goes through these together, stage by stage: all are read, then all are run,
 then all results are written, then all are sent. The code of a stage stays in the processor's caches meanwhile, which it
@@ -30,7 +31,6 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 from warren.bus import (
@@ -41,11 +41,9 @@ from warren.bus import (
     RecentIds,
     Request,
     Span,
-    Topology,
     Transport,
     Unroutable,
     base_topology,
-    mailbox_topology,
     read_request,
 )
 from warren.manifests import InvalidValue, VersionReq, is_plugin_name
@@ -53,11 +51,13 @@ from warren.plugins import Outcome, Plugin, PluginManager, PluginNotFound
 
 from .answers import Answers, Result, Run
 from .begun import begin
+from .elsewhere import BusCalls
 from .guest_logs import log_guest_lines
-from .mailbox import Mailbox, Serve, Served
+from .mailbox import Mailbox, Served
 from .metrics import WorkerMetrics
 from .rollout_events import publishing
 from .rollouts import Rollouts
+from .served import ServedPlugins
 from .settings import WorkerSettings
 from .spans import RunSpans
 from .trial import Trial
@@ -87,28 +87,34 @@ class Worker:
         self._manager = manager
         self._settings = settings
         self._names = settings.names
-        self._mailboxes: list[Mailbox] = []
         self._under_way: set[asyncio.Future[None]] = set()
         self._serving = self._draining = False
         self.metrics = WorkerMetrics(in_flight=self._under_way.__len__)
         self._export_spans = export_spans
+        self._elsewhere = BusCalls(transport, self._names)
+        self._plugins = ServedPlugins(
+            transport, manager, settings, self._serve, metrics=self.metrics, under_way=self._under_way
+        )
+        self._unrouted = Mailbox(
+            transport,
+            self._names.unrouted,
+            self._serve_unrouted,
+            prefetch=UNROUTED_PREFETCH,
+            metrics=self.metrics,
+            under_way=self._under_way,
+        )
         self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
         self.rollouts = Rollouts(manager, self.metrics)
         self.rollouts.on_change = publishing(transport, self._names, self.name)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
 
     async def start(self) -> None:
-        """Declare every mailbox, and consume. Raises `BusError`."""
-        plugins = {plugin.name: plugin for plugin in self._manager.plugins()}
-        topology = base_topology(self._names)
-        for name in plugins:
-            self.metrics.expect(name)
-            topology += self._mailbox_topology(name)
-        await self._transport.declare(topology)
+        """Declare every mailbox, and consume; those of plugins that come later, too. Raises `BusError`."""
+        await self._transport.declare(base_topology(self._names))
+        self._manager.call_elsewhere(self._elsewhere)
         self.rollouts.open()
-        for name in plugins:
-            await self._open(self._names.mailbox(name), partial(self._serve, name), self._settings.prefetch)
-        await self._open(self._names.unrouted, self._serve_unrouted, UNROUTED_PREFETCH)
+        await self._plugins.start()
+        await self._unrouted.start()
         self._serving = True
 
     def impediment(self) -> str | None:
@@ -117,38 +123,22 @@ class Worker:
             return "draining: no more requests are taken"
         if not self._serving:
             return "starting: not every mailbox is consumed yet"
-        return self._transport.impediment()
-
-    def _mailbox_topology(self, name: str) -> Topology:
-        patterns = {
-            pattern
-            for plugin in self._manager.plugins()
-            if plugin.name == name
-            for pattern in map(str, plugin.grant.subscribe)
-        }
-        return mailbox_topology(
-            self._names, name, tuple(sorted(patterns)), delivery_limit=self._settings.delivery_limit
-        )
-
-    async def _open(self, queue: str, serve: Serve, prefetch: int) -> None:
-        mailbox = Mailbox(
-            self._transport, queue, serve, prefetch=prefetch, metrics=self.metrics, under_way=self._under_way
-        )
-        self._mailboxes.append(mailbox)
-        await mailbox.start()
+        return self._transport.impediment() or self._plugins.impediment()
 
     async def drain(self) -> int:
         """Take no more, let runs in flight end within the grace period, give the rest back; how many those were."""
         self._draining = True
         await self.rollouts.close()
         until = asyncio.get_running_loop().time() + self._settings.grace_s
-        await asyncio.gather(*(mailbox.drain(self._settings.grace_s) for mailbox in self._mailboxes))
+        await asyncio.gather(self._plugins.drain(self._settings.grace_s), self._unrouted.drain(self._settings.grace_s))
         while self._under_way and (remaining_s := until - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._under_way, timeout=remaining_s)
         for unfinished in tuple(self._under_way):
             unfinished.cancel()
         while self._under_way:
             await asyncio.wait(self._under_way)
+        self._manager.call_elsewhere(None)
+        await self._elsewhere.close()
         return self.metrics.given_back
 
     def _serve(self, plugin_name: str, deliveries: Sequence[Delivery]) -> list[Served]:
@@ -173,10 +163,12 @@ class Worker:
         try:
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
             self._check_hops(request)
+            requirement, prefer = request.version_requirement, request.resolved_version
             if (route := self.rollouts.routes.get(plugin_name)) is None:
-                job.plugin = self._manager.find(plugin_name, _requirement(request))
+                job.plugin = self._manager.find(plugin_name, requirement, prefer=prefer)
             else:
-                job.plugin, job.trial = route.choose(request, _requirement(request))
+                admitted = None if requirement is None else VersionReq.parse(requirement)
+                job.plugin, job.trial = route.choose(request, admitted, prefer=prefer)
         except (MalformedMessage, PluginNotFound, InvalidValue) as error:
             job.outcome = Outcome("rejected", error=str(error))
 
@@ -184,7 +176,7 @@ class Worker:
         """Run the plugin, as far as its first slice of fuel goes: most runs have ended by then."""
         if job.plugin is None or job.request is None:
             return
-        ran = begin(self._run_plugin(job.plugin, job.request))
+        ran = begin(self._run_plugin(job.plugin, job.request, job.spans))
         if isinstance(ran, Outcome):
             job.outcome = ran
         else:
@@ -237,10 +229,10 @@ class Worker:
         self.metrics.dropped_duplicate(plugin_name)
         return True
 
-    async def _run_plugin(self, plugin: Plugin, request: Request) -> Outcome:
+    async def _run_plugin(self, plugin: Plugin, request: Request, spans: RunSpans) -> Outcome:
         timeout_s = None if request.deadline_ms is None else request.deadline_ms / 1_000
         try:
-            return await plugin.run(request.body, timeout_s=timeout_s)
+            return await plugin.run(request.body, timeout_s=timeout_s, depth=request.hops, trail=spans)
         except Exception as error:  # noqa: BLE001 - a defect; the request is tried again later, and given up at last
             _log.exception("running %s failed, and not by its fault", plugin.name)
             return Outcome("unavailable", error=f"the worker failed: {type(error).__name__}", start_ns=time.time_ns())
@@ -304,10 +296,6 @@ class _Job:
     def end(self, served: Served) -> None:
         self.goes_on = False
         self.served = served
-
-
-def _requirement(request: Request) -> VersionReq | None:
-    return None if request.version_requirement is None else VersionReq.parse(request.version_requirement)
 
 
 def _twin_key(plugin_name: str, message: Message) -> tuple[str, str | None, object]:

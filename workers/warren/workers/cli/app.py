@@ -146,6 +146,14 @@ def worker(
     max_plugins: Annotated[
         int, typer.Option(envvar="WARREN_MAX_PLUGINS", metavar="N", min=1, help="Plugins that are loaded at most.")
     ] = 100,
+    hot_reload: Annotated[
+        bool,
+        typer.Option(
+            "--hot-reload/--no-hot-reload",
+            envvar="WARREN_HOT_RELOAD",
+            help="Follow the folder: plugins that come, change or go while the worker serves.",
+        ),
+    ] = False,
     dedup_window_s: Annotated[
         float,
         typer.Option(
@@ -191,6 +199,7 @@ def worker(
         max_request_bytes=max_request_bytes,
         hop_limit=hop_limit,
         max_plugins=max_plugins,
+        hot_reload=hot_reload,
         dedup_window_s=dedup_window_s,
         health_host=health_host,
         health_port=health_port,

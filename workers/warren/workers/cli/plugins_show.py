@@ -29,7 +29,9 @@ _NAMES_WIDTH: Final = 15
 _MAX_WIDTH: Final = 120
 
 #: Fields of a grant that are shown under names of their own; all others are permissions.
-_NO_PERMISSIONS: Final = frozenset({"plugin", "capabilities", "limits", "publish", "subscribe", "notes"})
+_NO_PERMISSIONS: Final = frozenset(
+    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "notes"}
+)
 
 
 def run(directory: Path, name: str, requirement: str | None, *, as_json: bool) -> ExitCode:
