@@ -22,7 +22,7 @@ from aiormq.exceptions import ChannelClosed
 
 from .amqp_channel import MessageChannel, Publishing, Verdict
 from .amqp_closing import ConnectionLost, lost_when_closed, unless_silent
-from .amqp_link import Link
+from .amqp_link import Link, first_of
 from .amqp_topology import DeclaredTopology, declare_again
 from .errors import (
     BusError,
@@ -99,9 +99,12 @@ class Publisher:
     async def _publish_when_open(self, publishing: Publishing) -> None:
         try:
             async with asyncio.timeout_at(publishing.deadline):
-                while self._channel is None:
-                    await self._up.wait()
-            self._channel.publish(publishing)
+                while self._channel is None and not publishing.confirmed.done():
+                    await first_of(self._up.wait(), asyncio.wait([publishing.confirmed]))
+            if self._channel is None:
+                self._end(publishing)  # whoever waited has given up, and a transport that closes need not wait either
+            else:
+                self._channel.publish(publishing)
         except TimeoutError:
             self._end(publishing, _failure(Verdict.TIMED_OUT, publishing.message, publishing.timeout_s))
         except ValueError as error:  # what AMQP cannot say
