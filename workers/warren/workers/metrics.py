@@ -59,6 +59,9 @@ DEAD_LETTERS: Final = Family("warren_dead_letters_total", "counter", "Messages t
 DUPLICATES: Final = Family(
     "warren_duplicates_total", "counter", "Requests dropped since the same was served lately.", ("plugin",)
 )
+PASSED_ON: Final = Family(
+    "warren_passed_on_total", "counter", "Requests left to a worker that has the version they ask for.", ("plugin",)
+)
 GUEST_MESSAGES: Final = Family(
     "warren_guest_messages_total", "counter", "Messages and events that plugins sent.", ("plugin",)
 )
@@ -69,8 +72,8 @@ GIVEN_BACK: Final = Family("warren_given_back_total", "counter", "Deliveries giv
 IN_FLIGHT: Final = Family("warren_in_flight", "gauge", "Deliveries under way.")
 
 FAMILIES: Final = (
-    REQUESTS, DURATION, RUN_FUEL, RUN_MEMORY, RETRIES, DEAD_LETTERS, DUPLICATES, GUEST_MESSAGES, PUBLISH_FAILURES,
-    GIVEN_BACK, IN_FLIGHT,
+    REQUESTS, DURATION, RUN_FUEL, RUN_MEMORY, RETRIES, DEAD_LETTERS, DUPLICATES, PASSED_ON, GUEST_MESSAGES,
+    PUBLISH_FAILURES, GIVEN_BACK, IN_FLIGHT,
 )  # fmt: skip
 
 _REASONS: Final[dict[type[PublishError], str]] = {
@@ -139,12 +142,15 @@ class WorkerMetrics:
         self._retries = {"": 0}
         self._dead_letters = {"": 0}
         self._duplicates = {"": 0}
+        self._passed_on = {"": 0}
         self._guest_messages = {"": 0}
         self._publish_failures = dict.fromkeys((*_REASONS.values(), _OTHER_REASON), 0)
 
     def expect(self, plugin: str) -> None:
         """A plugin that is served; only those have a name here."""
-        for counts in (self._retries, self._dead_letters, self._duplicates, self._guest_messages):
+        for counts in (
+            self._retries, self._dead_letters, self._duplicates, self._passed_on, self._guest_messages,
+        ):  # fmt: skip
             counts.setdefault(plugin, 0)
 
     def processed(self, plugin: str, outcome: Outcome) -> None:
@@ -176,6 +182,9 @@ class WorkerMetrics:
     def dropped_duplicate(self, plugin: str) -> None:
         _count(self._duplicates, plugin)
 
+    def passed_on(self, plugin: str) -> None:
+        _count(self._passed_on, plugin)
+
     def guest_sent(self, plugin: str, messages: int) -> None:
         _count(self._guest_messages, plugin, messages)
 
@@ -195,6 +204,7 @@ class WorkerMetrics:
             RETRIES.name: _by_label(self._retries),
             DEAD_LETTERS.name: _by_label(self._dead_letters),
             DUPLICATES.name: _by_label(self._duplicates),
+            PASSED_ON.name: _by_label(self._passed_on),
             GUEST_MESSAGES.name: _by_label(self._guest_messages),
             PUBLISH_FAILURES.name: _by_label(self._publish_failures),
             GIVEN_BACK.name: {(): self.given_back},

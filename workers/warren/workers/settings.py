@@ -25,6 +25,8 @@ class WorkerSettings:
 
     A request that comes again within `dedup_window_s` of having been answered is dropped, where that is not 0.
 
+    Without `orders` it answers questions on the control exchange, and refuses to change anything.
+
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
     """
@@ -40,6 +42,7 @@ class WorkerSettings:
     hop_limit: int = DEFAULT_HOP_LIMIT
     max_plugins: int = 100
     dedup_window_s: float = 0.0
+    orders: bool = True
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
 

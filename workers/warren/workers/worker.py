@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -47,6 +45,7 @@ from warren.bus import (
     base_topology,
     mailbox_topology,
     read_request,
+    times_passed_on,
 )
 from warren.manifests import InvalidValue, VersionReq, is_plugin_name
 from warren.plugins import Outcome, Plugin, PluginManager, PluginNotFound
@@ -56,6 +55,8 @@ from .begun import begin
 from .guest_logs import log_guest_lines
 from .mailbox import Mailbox, Serve, Served
 from .metrics import WorkerMetrics
+from .passing import why_not
+from .roster import Roster, new_worker_name
 from .settings import WorkerSettings
 from .spans import RunSpans
 
@@ -69,7 +70,10 @@ MAX_REMEMBERED: Final = 100_000
 
 
 class Worker:
-    """Serves the plugins that `manager` has loaded, over `transport`. Both stay their owners' to close."""
+    """Serves the plugins that `manager` has loaded, over `transport`. Both stay their owners' to close.
+
+    With a `roster` it has the name that stands there, and leaves to others what they have and it has not.
+    """
 
     def __init__(
         self,
@@ -77,12 +81,14 @@ class Worker:
         manager: PluginManager,
         settings: WorkerSettings,
         *,
+        roster: Roster | None = None,
         export_spans: Callable[[list[Span]], None] | None = None,
     ) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = roster.name if roster is not None else new_worker_name()
         self._transport = transport
         self._manager = manager
         self._settings = settings
+        self._roster = roster
         self._names = settings.names
         self._mailboxes: list[Mailbox] = []
         self._under_way: set[asyncio.Future[None]] = set()
@@ -91,6 +97,10 @@ class Worker:
         self._export_spans = export_spans
         self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
 
     async def start(self) -> None:
         """Declare every mailbox, and consume. Raises `BusError`."""
@@ -167,8 +177,27 @@ class Worker:
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
             self._check_hops(request)
             job.plugin = self._manager.find(plugin_name, _requirement(request))
-        except (MalformedMessage, PluginNotFound, InvalidValue) as error:
+        except PluginNotFound as missing:
+            self._leave_to_others(job, missing)
+        except (MalformedMessage, InvalidValue) as error:
             job.outcome = Outcome("rejected", error=str(error))
+
+    def _leave_to_others(self, job: _Job, missing: PluginNotFound) -> None:
+        """Have a request go to a worker that has what it asks for. Where there is none, it is rejected."""
+        reason: str | None = str(missing)
+        if self._roster is not None and job.request is not None:
+            found = self._roster.whereabouts(job.plugin_name, _requirement(job.request))
+            try:
+                passed_on = times_passed_on(job.message)
+            except MalformedMessage as malformed:
+                reason = str(malformed)
+            else:
+                reason = why_not(passed_on, found, complete=self._roster.complete)
+                if reason is None:
+                    job.end(self._answers.pass_on(job.plugin_name, job.request, passed_on))
+                    return
+                reason = f"{missing}; {reason}"
+        job.outcome = Outcome("rejected", error=reason)
 
     def _run(self, job: _Job) -> None:
         """Run the plugin, as far as its first slice of fuel goes: most runs have ended by then."""

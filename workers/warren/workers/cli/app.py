@@ -156,6 +156,14 @@ def worker(
             help="Seconds in which a request with the id of one that was answered is dropped; 0 for never.",
         ),
     ] = 0.0,
+    orders: Annotated[
+        bool,
+        typer.Option(
+            "--orders/--no-orders",
+            envvar="WARREN_ORDERS",
+            help="Obey orders that come over the broker: reload, unload, drain. Questions are answered in any case.",
+        ),
+    ] = True,
     health_host: Annotated[
         str, typer.Option(envvar="WARREN_HEALTH_HOST", metavar="HOST", help="The address to answer probes at.")
     ] = DEFAULT_HEALTH_HOST,
@@ -192,6 +200,7 @@ def worker(
         hop_limit=hop_limit,
         max_plugins=max_plugins,
         dedup_window_s=dedup_window_s,
+        orders=orders,
         health_host=health_host,
         health_port=health_port,
     )
