@@ -73,9 +73,9 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
-    0: drained, by a signal or by order. 2: there is nothing to serve, the broker refuses what is to be declared, or the port for probes cannot
-    be had. 4: the broker could not be reached at start; with several processes it is tried again instead. 130: ended
-    at once by a second signal, which does not return from here.
+    0: drained, by a signal or by order. 2: there is nothing to serve, the broker refuses what is to be declared, or the
+    port for probes cannot be had. 4: the broker could not be reached at start; with several processes it is tried again
+    instead. 130: ended at once by a second signal, which does not return from here.
     """
     configure_logging()
     vitals = Vitals(settings.processes)

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from .dead import dead
 from .exit_codes import MEANINGS
 from .failures import report
+from .fleet import fleet
 from .options import (
     DEFAULT_PREFIX,
     DEFAULT_TIMEOUT_S,
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 
 
+app.add_typer(fleet)
 app.add_typer(dead, name="dead")
 app.add_typer(plugins, name="plugins")
 

@@ -133,11 +133,11 @@ def _highlighted(line: str) -> Text:
 
 
 def _rights(grant: Grant) -> dict[str, str]:
-    permissions = {name.replace("_", " "): ", ".join(map(str, given)) for name, given in permissions(grant).items()}
+    permitted = {name.replace("_", " "): ", ".join(map(str, given)) for name, given in permissions(grant).items()}
     limits = grant.limits
     return {
         "capabilities": ", ".join(sorted(grant.capabilities)) or "none",
-        **permissions,
+        **permitted,
         "limits": f"{size(limits.memory_bytes)}, {limits.max_fuel:,} fuel, {duration(limits.timeout_s * 1e6)}",
         "open files": str(limits.max_open_files),
         "connections": f"{limits.max_network_connections}, {duration(limits.network_timeout_s * 1e6)} for each",
