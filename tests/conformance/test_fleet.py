@@ -48,10 +48,10 @@ async def test_every_worker_hears_an_order_and_all_answers_come_back(transports:
     workers = [await transports() for _ in range(3)]
     ears = [await ear(worker, names) for worker in workers]
     async with Fleet(asking, names) as fleet:
-        heard, *_ = await asyncio.gather(
-            fleet.ask(Ping(), timeout_s=PATIENCE_S),
-            *(answer(one, inbox, f"w{n}") for n, (one, inbox) in enumerate(zip(workers, ears, strict=True))),
-        )
+        asked = asyncio.create_task(fleet.ask(Ping(), timeout_s=PATIENCE_S))
+        for number, (worker, inbox) in enumerate(zip(workers, ears, strict=True)):
+            await answer(worker, inbox, f"w{number}", *(f"w{other}" for other in range(3) if other != number))
+        heard = await asked
     assert sorted(heard.answers) == ["w0", "w1", "w2"]
     assert heard.answers["w0"].answer == {"to": "warren.order"}
     assert heard.silent == []

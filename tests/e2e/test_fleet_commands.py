@@ -115,11 +115,9 @@ async def test_three_workers_are_listed_inspected_and_given_orders(
         assert reloaded.code == ExitCode.OK
         assert sorted(line.split()[0] for line in reloaded.out.splitlines()) == sorted(workers)
         assert reloaded.out.count("reloaded plain 1.0.0") == 3
-        one = sorted(workers)[0]
+        one = min(workers)
         unloaded = await operator.run("unload", "broken", "--worker", one, "--json")
-        assert unloaded.json["answers"] == [
-            {"worker": one, "unloaded": [{"plugin": "broken", "version": "1.0.0"}]}
-        ]
+        assert unloaded.json["answers"] == [{"worker": one, "unloaded": [{"plugin": "broken", "version": "1.0.0"}]}]
         again = await operator.run("unload", "broken")
         assert again.code == ExitCode.OK  # the others had it
         assert again.out.count("unloaded broken 1.0.0") == 2
@@ -193,9 +191,7 @@ async def test_a_worker_told_to_take_no_orders_refuses_them(
         assert await worker.terminate() == 0
 
 
-async def test_top_ends_with_q_on_a_terminal(
-    broker: Broker, prefix: str, tmp_path: Path
-) -> None:
+async def test_top_ends_with_q_on_a_terminal(broker: Broker, prefix: str, tmp_path: Path) -> None:
     write_plugin(tmp_path, "plain")
     async with worker_process(tmp_path, broker.url, prefix):
         ours, theirs = os.openpty()

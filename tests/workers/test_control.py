@@ -288,9 +288,9 @@ HOSTILE: list[tuple[str, str | None, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "type_", "body"), HOSTILE, ids=[kind for kind, *_ in HOSTILE])
+@pytest.mark.parametrize(("type_", "body"), [pytest.param(*case, id=kind) for kind, *case in HOSTILE])
 async def test_a_hostile_order_is_answered_with_what_is_wrong_and_harms_nobody(
-    url: str, prefix: str, tmp_path: Path, transport: Transport, kind: str, type_: str | None, body: bytes
+    url: str, prefix: str, tmp_path: Path, transport: Transport, *, type_: str | None, body: bytes
 ) -> None:
     write_plugin(tmp_path, "plain")
     async with member(tmp_path, url, prefix) as one, asking(transport, prefix) as fleet:

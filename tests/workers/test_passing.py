@@ -28,7 +28,7 @@ IN_VAIN = "it was passed on {} times, and came to no worker that has one"
     ],
 )
 def test_a_request_is_passed_on_while_somebody_has_or_may_have_it_and_not_for_ever(
-    passed_on: int, serving: int, fitting: int, complete: bool, reason: str | None
+    *, passed_on: int, serving: int, fitting: int, complete: bool, reason: str | None
 ) -> None:
     assert why_not(passed_on, Whereabouts(serving, fitting), complete=complete) == reason
 

@@ -1,10 +1,11 @@
 """A fleet of three to look at, and the picture of it that the README shows.
 
-    python -m tests.workers.cli.fleet_sample        draws workers/top.svg anew
+python -m tests.workers.cli.fleet_sample        draws workers/top.svg anew
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,8 @@ from rich.console import Console, RenderableType
 
 from warren.bus import Answer, Heard
 from warren.workers.cli.fleet_view import rates, survey_view
-from warren.workers.cli.survey import Survey, WorkerReport
+from warren.workers.cli.reports import WorkerReport
+from warren.workers.cli.survey import Survey
 
 PICTURE: Final = Path(__file__).parents[3] / "workers" / "top.svg"
 PICTURE_WIDTH: Final = 120
@@ -100,7 +102,11 @@ def text(shown: RenderableType, width: int) -> str:
 def picture() -> str:
     console = Console(file=StringIO(), width=PICTURE_WIDTH, record=True, color_system="truecolor", force_terminal=True)
     console.print(view(PICTURE_WIDTH))
-    return console.export_svg(title="warren top", unique_id="warren-top")
+    drawn = console.export_svg(title="warren top", unique_id="warren-top")
+    # A picture in a page loads nothing from elsewhere; and spaces are for right alignment, wherever it is drawn.
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    lines = (line.rstrip() for line in drawn.replace("<svg ", '<svg xml:space="preserve" ', 1).splitlines())
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -10,15 +10,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from warren.bus import Answer, Order
+from warren.bus import Answer, Drain, Order, Reload, Unload
 
 from ..text import age, duration, printable, size
-from .survey import PluginLine, PluginReport, Survey, WorkerReport
+from .reports import (
+    NONSENSE,
+    DrainReport,
+    InspectedVersion,
+    InspectReport,
+    ReloadReport,
+    UnloadReport,
+    WorkerReport,
+    read_report,
+)
+from .survey import PluginLine, Survey
 
 #: From which width on there is room for more.
 WIDE: Final = 110
@@ -75,7 +84,7 @@ def _headline(seen: Survey, rated: Rates | None) -> Text:
     count = len(seen.workers)
     facts = [f"{count} worker{'' if count == 1 else 's'}"]
     if rated is not None:
-        facts.append(f"{_rate(sum(rated.workers.values()))} requests/s")
+        facts.append(f"{_rate(sum(rated.workers.values()))} req/s")
     facts += [
         f"{sum(worker.in_flight for worker in seen.workers.values()):,} in flight",
         f"{sum(depth or 0 for depth in seen.depths.values()):,} waiting",
@@ -136,7 +145,11 @@ _PLUGIN_COLUMNS: Final = (
     _Column("requests", lambda one: _count(one.line.requests)),
     _Column("failures", lambda one: _count(one.line.failures, "red")),
     _Column("fuel p99", lambda one: "" if one.line.fuel_p99 is None else f"{one.line.fuel_p99:,}", wide=True),
-    _Column("memory p99", lambda one: "" if one.line.memory_bytes_p99 is None else size(one.line.memory_bytes_p99)),
+    _Column(
+        "memory p99",
+        lambda one: "" if one.line.memory_bytes_p99 is None else size(one.line.memory_bytes_p99),
+        wide=True,
+    ),
 )
 
 
@@ -147,12 +160,13 @@ def _shown(columns: tuple[_Column, ...], width: int, *, rated: bool) -> list[_Co
 def _table(columns: tuple[_Column, ...], width: int, rated: bool) -> Table:  # noqa: FBT001
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for place, column in enumerate(_shown(columns, width, rated=rated)):
+        # The first column, a name, makes room when there is none.
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=True,
+            no_wrap=place > 0,
             overflow="ellipsis",
-            min_width=4 if place else 12,
+            min_width=0 if place else 12,
         )
     return table
 
@@ -182,7 +196,7 @@ def _version(line: PluginLine) -> Text:
 
 
 def _count(number: int, style: str = "") -> Text:
-    return Text(f"{number:,}", style if number else "dim")
+    return Text(f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f}M", style if number else "dim")
 
 
 def _rate(rate: float | None) -> str:
@@ -192,69 +206,59 @@ def _rate(rate: float | None) -> str:
 # One plugin, and orders --------------------------------------------------------------------------------------------
 
 
-def inspected(plugin: str, answers: list[Answer], now_s: float) -> Text:
-    """What workers told of a plugin: each version, what it may where that is the same, and how it does on each."""
-    versions: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+def inspected(answers: list[Answer], now_s: float) -> Text:
+    """What workers told of a plugin: each version, what it may, and how it does on each."""
+    versions: dict[str, list[tuple[str, InspectedVersion]]] = {}
+    parts: list[Text] = []
     for answer in answers:
-        for told in (answer.answer or {}).get("versions", []):
-            versions.setdefault(str(told.get("version")), []).append((answer.worker, told))
-    parts = [_inspected_version(plugin, version, told, now_s) for version, told in versions.items()]
-    return Text("\n\n").join(parts)
+        report = read_report(InspectReport, answer)
+        if report is None:
+            parts.append(Text.assemble((printable(answer.worker), "cyan"), (f"  {NONSENSE}", "red")))
+            continue
+        for version in report.versions:
+            versions.setdefault(version.version, []).append((answer.worker, version))
+    return Text("\n\n").join([_inspected_version(told, now_s) for told in versions.values()] + parts)
 
 
-def _inspected_version(plugin: str, version: str, told: list[tuple[str, dict[str, Any]]], now_s: float) -> Text:
+def _inspected_version(told: list[tuple[str, InspectedVersion]], now_s: float) -> Text:
     _, first = told[0]
-    text = Text.assemble((plugin, "bold"), f" {printable(version)}")
-    if first.get("description"):
-        text.append(f"\n  {printable(str(first['description']))}")
-    for name, value in _facts(first).items():
-        if value:
-            text.append(f"\n  {name:<14}", "dim").append(printable(value))
+    text = Text.assemble((printable(first.name), "bold"), f" {printable(first.version)}")
+    if first.description:
+        text.append(f"\n  {printable(first.description)}")
+    limits = first.grant.limits
+    facts = {
+        "actions": ", ".join(first.actions),
+        "capabilities": ", ".join(first.grant.capabilities),
+        "limits": f"{size(limits.memory_bytes)}, {limits.max_fuel:,} fuel, {duration(limits.timeout_s * 1e6)}",
+        "subscribes": ", ".join(first.subscribe),
+        "publishes": ", ".join(first.publish),
+        "needs": ", ".join(f"{one.name} {one.version_req}" for one in first.dependencies),
+        "settings": ", ".join(first.settings),
+    }
+    text.append(_lines(facts))
     for worker, one in told:
-        text.append(f"\n{printable(worker)}", "cyan").append(_figures(one, now_s))
+        text.append(f"\n{printable(worker)}", "cyan").append(_lines(_figures(one, now_s)))
     return text
 
 
-def _facts(told: Mapping[str, Any]) -> dict[str, str]:
-    try:
-        grant = told["grant"]
-        limits = grant["limits"]
-        return {
-            "actions": ", ".join(told["actions"]),
-            "capabilities": ", ".join(grant["capabilities"]),
-            "limits": f"{size(limits['memory_bytes'])}, {limits['max_fuel']:,} fuel, "
-            f"{duration(limits['timeout_s'] * 1e6)}",
-            "subscribes": ", ".join(told["subscribe"]),
-            "publishes": ", ".join(told["publish"]),
-            "needs": ", ".join(f"{one['name']} {one['version_req']}" for one in told["dependencies"]),
-            "settings": ", ".join(told["settings"]),
-        }
-    except (KeyError, TypeError, ValueError):  # a worker of another version
-        return {}
-
-
-def _figures(told: Mapping[str, Any], now_s: float) -> Text:
-    try:
-        report = PluginReport.model_validate(told)
-    except ValidationError:
-        return Text("\n  what it tells makes no sense", "red")
-    facts = {
-        "status": f"{report.status}, loaded {age(now_s - report.last_loaded)} ago, {_times(report.load_count)}",
-        "requests": f"{report.execution_count:,}, {report.failure_count:,} of them without an answer; "
-        f"{told.get('in_flight', 0)} under way",
-        "fuel": _percentiles(report.fuel_p50, report.fuel_p99, "{:,}".format),
-        "memory": _percentiles(report.memory_bytes_p50, report.memory_bytes_p99, size),
-        "last error": report.last_error or "",
+def _figures(told: InspectedVersion, now_s: float) -> dict[str, str]:
+    loads = "once" if told.load_count == 1 else f"{told.load_count} times"
+    return {
+        "status": f"{told.status}, {loads}, {age(now_s - told.last_loaded)} ago",
+        "requests": f"{told.execution_count:,}, {told.failure_count:,} without an answer, {told.in_flight:,} under way",
+        "fuel": _percentiles(told.fuel_p50, told.fuel_p99, "{:,}".format),
+        "memory": _percentiles(told.memory_bytes_p50, told.memory_bytes_p99, size),
+        "last error": told.last_error or "",
     }
+
+
+def _lines(facts: Mapping[str, str]) -> Text:
+    """A line for each; what is empty is left out."""
     text = Text()
     for name, value in facts.items():
         if value:
             text.append(f"\n  {name:<14}", "dim").append(printable(value), "red" if name == "last error" else "")
     return text
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def _percentiles(half: int | None, nearly_all: int | None, shown: Callable[[int], str]) -> str:
@@ -263,14 +267,14 @@ def _percentiles(half: int | None, nearly_all: int | None, shown: Callable[[int]
 
 def answer_line(order: Order, answer: Answer) -> Text:
     """What one worker did."""
-    told = answer.answer or {}
-    done = {
-        "reload": lambda: f"reloaded {told.get('plugin')} {told.get('version')}",
-        "unload": lambda: f"unloaded {', '.join(_named(one) for one in told.get('unloaded', []))}",
-        "drain": lambda: f"drains; {told.get('in_flight')} under way",
-    }
-    return Text.assemble((printable(answer.worker), "cyan"), f"  {printable(done[order.name]())}")
+    return Text.assemble((printable(answer.worker), "cyan"), f"  {printable(_done(order, answer) or NONSENSE)}")
 
 
-def _named(one: Any) -> str:
-    return f"{one.get('plugin')} {one.get('version')}" if isinstance(one, dict) else str(one)
+def _done(order: Order, answer: Answer) -> str | None:
+    if isinstance(order, Reload) and (reloaded := read_report(ReloadReport, answer)):
+        return f"reloaded {reloaded.plugin} {reloaded.version}"
+    if isinstance(order, Unload) and (unloaded := read_report(UnloadReport, answer)):
+        return f"unloaded {', '.join(f'{one.plugin} {one.version}' for one in unloaded.unloaded)}"
+    if isinstance(order, Drain) and (draining := read_report(DrainReport, answer)):
+        return f"drains; {draining.in_flight:,} under way"
+    return None

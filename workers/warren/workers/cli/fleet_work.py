@@ -75,7 +75,7 @@ def run_inspect(place: Place, plugin: str, worker: str | None, *, as_json: bool)
     else:
         answers = [answer for answer in by_worker(heard.answers.values()) if answer.answer is not None]
         if answers:
-            stdout().print(inspected(plugin, answers, time.time()), soft_wrap=True)
+            stdout().print(inspected(answers, time.time()), soft_wrap=True)
     return verdict(place, heard)
 
 

@@ -1,7 +1,4 @@
-"""A look at the fleet: what every worker told of itself, who was silent, and what waits on the broker.
-
-What comes from the wire is read leniently: a worker of another version may tell more, or less.
-"""
+"""A look at the fleet: what every worker told of itself, who was silent, and what waits on the broker."""
 
 from __future__ import annotations
 
@@ -9,52 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from warren.bus import Answer, Fleet, Heard, ListPlugins, Names, Problem, QueueNotFound, Transport
 
-
-class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class PluginReport(_Told):
-    """One version of a plugin on one worker; see `warren.plugins.PluginInfo`."""
-
-    name: str
-    version: str
-    description: str = ""
-    status: str = "loaded"
-    execution_count: int = 0
-    failure_count: int = 0
-    load_count: int = 0
-    last_loaded: float = 0.0
-    last_error: str | None = None
-    fuel_p50: int | None = None
-    fuel_p99: int | None = None
-    memory_bytes_p50: int | None = None
-    memory_bytes_p99: int | None = None
-
-
-class WorkerReport(_Told):
-    """A worker, as it tells of itself."""
-
-    host: str = ""
-    pid: int = 0
-    started: datetime
-    warren: str = ""
-    state: str = "serving"
-    orders: bool = True
-    in_flight: int = 0
-    counters: dict[str, int] = {}
-    plugins: tuple[PluginReport, ...] = ()
-
-    @property
-    def requests(self) -> int:
-        return self.counters.get("requests", 0)
+from .reports import NONSENSE, PluginReport, WorkerReport, read_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +63,16 @@ def _line(name: str, version: str, reports: list[PluginReport]) -> PluginLine:
 async def survey(transport: Transport, names: Names, fleet: Fleet, *, timeout_s: float) -> Survey:
     """Ask all workers, and the broker for its queues. Raises `BusError`."""
     heard = await fleet.ask(ListPlugins(), timeout_s=timeout_s)
-    workers = {name: report for name, answer in sorted(heard.answers.items()) if (report := _report(answer))}
+    workers = {
+        name: report for name, answer in sorted(heard.answers.items()) if (report := read_report(WorkerReport, answer))
+    }
     for name in heard.answers.keys() - workers.keys():
         if heard.answers[name].problem is None:
-            heard.answers[name] = Answer(worker=name, problem=Problem.MALFORMED, error="what it tells makes no sense")
+            heard.answers[name] = Answer(worker=name, problem=Problem.MALFORMED, error=NONSENSE)
     plugins = sorted({plugin.name for worker in workers.values() for plugin in worker.plugins})
     queues = [*map(names.mailbox, plugins), names.dead, names.unrouted]
     *mailboxes, dead, unrouted = await asyncio.gather(*(_depth(transport, queue) for queue in queues))
     return Survey(workers, heard, dict(zip(plugins, mailboxes, strict=True)), dead, unrouted)
-
-
-def _report(answer: Answer) -> WorkerReport | None:
-    try:
-        return WorkerReport.model_validate(answer.answer)
-    except ValidationError:
-        return None
 
 
 async def _depth(transport: Transport, queue: str) -> int | None:
