@@ -91,9 +91,10 @@ def test_an_order_comes_back_from_its_message_and_expires_with_its_sender() -> N
 
 def test_an_order_is_stale_when_its_time_was_over_before_it_was_read() -> None:
     message = replace(order_message(NAMES, Drain(), valid_s=5), timestamp_s=1_000)
-    assert not is_stale(message, 1_007.9)
-    assert is_stale(message, 1_008.1)
-    assert not is_stale(replace(message, timestamp_s=None), 1_008.1)
+    assert not is_stale(message, 1_008_000)
+    assert is_stale(message, 1_008_001)
+    assert not is_stale(replace(message, expiration_ms=10**300), 1_008_001)
+    assert not is_stale(replace(message, timestamp_s=None), 1_008_001)
 
 
 def test_an_answer_goes_to_whoever_asked_and_comes_back() -> None:

@@ -40,7 +40,7 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 ANSWER_TTL_MS: Final = 10_000
 
 #: What the clocks of two machines may differ by before an order seems stale that is not.
-CLOCK_SKEW_S: Final = 2.0
+CLOCK_SKEW_MS: Final = 2_000
 
 WorkerName = Annotated[str, Field(min_length=1, max_length=255)]
 PluginName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -154,13 +154,13 @@ def read_order(message: Message) -> Order:
     return _read(order, to_json(body), f"not an order to {name}")
 
 
-def is_stale(message: Message, now_s: float | None = None) -> bool:
+def is_stale(message: Message, now_ms: int | None = None) -> bool:
     """Whether its time was over before it came to be read. One that does not say when it was sent has no age."""
     if message.timestamp_s is None or message.expiration_ms is None:
         return False
-    sent_before_s = message.timestamp_s + 1  # whole seconds, rounded down
-    now_s = time.time() if now_s is None else now_s
-    return now_s > sent_before_s + message.expiration_ms / 1_000 + CLOCK_SKEW_S
+    sent_before_ms = (message.timestamp_s + 1) * 1_000  # whole seconds, rounded down
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    return now_ms > sent_before_ms + message.expiration_ms + CLOCK_SKEW_MS
 
 
 # Answers ----------------------------------------------------------------------------------------------------------

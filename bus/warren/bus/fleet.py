@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from .control import Answer, Order, order_message, read_answer
-from .errors import MalformedMessage, TransportClosed, Unroutable
+from .errors import MalformedMessage, OrderNotAllowed, PublishRefused, TransportClosed, Unroutable
 from .messages import DIRECT_REPLY_TO, new_message_id
 from .ports import Consumer, Delivery, Transport
 from .topology import Names, base_topology
@@ -98,7 +98,7 @@ class Fleet:
     async def ask(self, order: Order, *, timeout_s: float) -> Heard:
         """Give an order, and gather answers until all who are known of have answered, or `timeout_s` are over.
 
-        A worker that has not begun with it by then leaves it. Raises `BusError`.
+        A worker that has not begun with it by then leaves it. Raises `OrderNotAllowed`, and any other `BusError`.
         """
         order_id = new_message_id()
         question = self._questions[order_id] = _Question(order)
@@ -111,6 +111,8 @@ class Fleet:
                 await question.complete()
         except (TimeoutError, Unroutable):  # nobody is there, and so nobody is missed but whom the order names
             pass
+        except PublishRefused as refused:  # a full queue of a worker's drops what is oldest, so it is not that
+            raise OrderNotAllowed(refused.exchange, refused.routing_key) from refused
         finally:
             del self._questions[order_id]
         return question.heard

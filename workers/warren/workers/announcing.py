@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from warren.bus import Announcement, BusError, Names, Transport, announcement_message
+from warren.bus import Announcement, BusError, Names, PublishRefused, Transport, announcement_message
 
 from .roster import PERIOD_S
 from .seldom import Seldom
@@ -24,6 +24,10 @@ LEAST: Final = 0.8
 
 #: Changes that come together, as when a folder is loaded, are announced together.
 GATHER_S: Final = 0.1
+
+#: After announcements that the broker refused the pause is doubled as often at most: each costs the channel that
+#: everything is published on.
+DOUBLINGS: Final = 4
 
 #: How long a goodbye may take, where the broker is away.
 GOODBYE_S: Final = 1.0
@@ -48,6 +52,7 @@ class Announcer:
         self._period_s = period_s
         self._next: asyncio.TimerHandle | None = None
         self._gathering = False
+        self._refused = 0
 
     def start(self) -> None:
         self._announce()
@@ -83,10 +88,18 @@ class Announcer:
             self._failed(error)
 
     def _posted(self, confirmed: asyncio.Future[None]) -> None:
-        if not confirmed.cancelled() and (error := confirmed.exception()) is not None:
+        if confirmed.cancelled():
+            return
+        error = confirmed.exception()
+        if error is None:
+            self._refused = 0
+        else:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         more = self._seldom.may_say(("announcement", type(error)))
         if more is not None:
-            _log.warning("this worker could not announce itself: %s%s", error, more)
+            _log.warning("this worker could not announce itself, and others may not know it: %s%s", error, more)
+        if isinstance(error, PublishRefused) and self._next is not None:
+            self._refused = min(self._refused + 1, DOUBLINGS)
+            self._again_in(self._period_s * 2**self._refused)
