@@ -17,13 +17,15 @@ import pytest
 from tests.broker import Broker
 from tests.guests import wat, write_plugin
 from tests.worker_process import WorkerProcess, worker_process
-from tests.workers.cli.commands import COMMAND, Ended
+from tests.workers.cli.commands import COMMAND, EXAMPLES, Ended
 from warren.bus import Client
 from warren.workers.cli.exit_codes import ExitCode
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 LIMIT_S = 60.0
+
+ROOT = Path(__file__).parents[2]
 
 
 class Operator:
@@ -189,6 +191,31 @@ async def test_a_worker_told_to_take_no_orders_refuses_them(
         [[name, told]] = (await operator.workers()).items()
         assert (told["orders"], name in refused.err) == (False, True)
         assert await worker.terminate() == 0
+
+
+async def test_the_commands_of_the_readme_run_as_printed(broker: Broker, prefix: str, operator: Operator) -> None:
+    section = (ROOT / "README.md").read_text().partition("### The fleet")[2]
+    commands = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert commands[0] == "warren ps"
+    async with worker_process(EXAMPLES, broker.url, prefix) as worker:
+        for command in commands:
+            _, *arguments = command.split()
+            ran = await operator.run(*arguments, *(["--once"] if arguments == ["top"] else []))
+            assert (ran.code, ran.err) == (ExitCode.OK, ""), command
+        assert await asyncio.wait_for(worker.process.wait(), LIMIT_S) == 0  # the last one drains
+
+
+async def test_the_program_of_the_page_on_orders_runs_as_printed(broker: Broker) -> None:
+    program = (ROOT / "bus" / "CONTROL.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert "amqp://guest:guest@localhost" in program
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program.replace("amqp://guest:guest@localhost", broker.url)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
+    assert (process.returncode, err) == (0, b"")
+    assert out.startswith(b"[")
 
 
 async def test_top_ends_with_q_on_a_terminal(broker: Broker, prefix: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The permissions that `bus/CONTROL.md` prints are enough for who has them, and keep applications from giving orders."""
+"""The permissions that `bus/CONTROL.md` prints are enough for who has them, and let no application give orders."""
 
 from __future__ import annotations
 
