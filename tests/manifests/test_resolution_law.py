@@ -85,7 +85,7 @@ def assert_topological(found: Resolution) -> None:
 
 
 def assert_explains(error: ResolutionError, available: list[Manifest]) -> None:
-    """Its core has no solution and not a demand too many, and each conflict told is one, between demands of the core."""
+    """Its core has no solution and not a demand too many; each conflict told is one, between demands of the core."""
     assert not solvable(error.core, available)
     for dropped in error.core:
         assert solvable([demand for demand in error.core if demand is not dropped], available)
