@@ -264,7 +264,10 @@ def retry_message(
 
 
 def times_passed_on(message: Message) -> int:
-    """How often a request was left to another worker, or came to nothing with one, in this try."""
+    """How often a request was left to another worker, or came to nothing with one, in this try.
+
+    The broker's count of the latter begins anew each time that it is left to another. Raises MalformedMessage.
+    """
     return count_header(message.headers, Header.PASSED_ON, 0) + count_header(message.headers, DELIVERY_COUNT, 0)
 
 

@@ -176,28 +176,28 @@ class Worker:
         try:
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
             self._check_hops(request)
-            job.plugin = self._manager.find(plugin_name, _requirement(request))
-        except PluginNotFound as missing:
-            self._leave_to_others(job, missing)
+            requirement = _requirement(request)
+            try:
+                job.plugin = self._manager.find(plugin_name, requirement)
+            except PluginNotFound as missing:
+                self._leave_to_others(job, request, requirement, missing)
         except (MalformedMessage, InvalidValue) as error:
             job.outcome = Outcome("rejected", error=str(error))
 
-    def _leave_to_others(self, job: _Job, missing: PluginNotFound) -> None:
+    def _leave_to_others(
+        self, job: _Job, request: Request, requirement: VersionReq | None, missing: PluginNotFound
+    ) -> None:
         """Have a request go to a worker that has what it asks for. Where there is none, it is rejected."""
-        reason: str | None = str(missing)
-        if self._roster is not None and job.request is not None:
-            found = self._roster.whereabouts(job.plugin_name, _requirement(job.request))
-            try:
-                passed_on = times_passed_on(job.message)
-            except MalformedMessage as malformed:
-                reason = str(malformed)
-            else:
-                reason = why_not(passed_on, found, complete=self._roster.complete)
-                if reason is None:
-                    job.end(self._answers.pass_on(job.plugin_name, job.request, passed_on))
-                    return
-                reason = f"{missing}; {reason}"
-        job.outcome = Outcome("rejected", error=reason)
+        if self._roster is None:
+            job.outcome = Outcome("rejected", error=str(missing))
+            return
+        passed_on = times_passed_on(request.message)
+        found = self._roster.whereabouts(job.plugin_name, requirement)
+        reason_against = why_not(passed_on, found, complete=self._roster.complete)
+        if reason_against is None:
+            job.end(self._answers.pass_on(job.plugin_name, request, passed_on))
+        else:
+            job.outcome = Outcome("rejected", error=f"{missing}; {reason_against}")
 
     def _run(self, job: _Job) -> None:
         """Run the plugin, as far as its first slice of fuel goes: most runs have ended by then."""
