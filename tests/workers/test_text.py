@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warren.workers.cli.json_data import json_text
-from warren.workers.text import duration, printable, size
+from warren.workers.text import age, duration, printable, size
 
 #: Anything but lone surrogates, which no message of Warren's can hold.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -58,3 +58,11 @@ def test_durations_come_in_the_unit_that_suits_them(microseconds: float, said: s
 @pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (2048, "2 KiB"), (64 << 20, "64.0 MiB")])
 def test_sizes_come_in_the_unit_that_suits_them(count: int, said: str) -> None:
     assert size(count) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-3, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (7_199, "1 h"), (90_000, "1 d"), (86_400 * 400, "400 d")],
+)
+def test_an_age_is_in_whole_ones_of_its_largest_unit(seconds: float, shown: str) -> None:
+    assert age(seconds) == shown

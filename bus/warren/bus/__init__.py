@@ -6,6 +6,7 @@
     ports                          the contract of a transport; connect, memory*, amqp* are the two that keep it
     client (sending, listening)    the application's side: call, publish, send, events, results
     dead_letters, dead_queue       the operator's: what was given up, to be looked at, replayed or discarded
+    control, fleet                 the operator's: orders to workers and their answers; how workers know one another
 
 Nothing here knows what a plugin is made of, and nothing here runs one. AMQP libraries are loaded when an `amqp://` URL
 is first connected to, so `memory://` and the data types cost nothing of them.
@@ -13,6 +14,30 @@ is first connected to, so `memory://` and the data types cost nothing of them.
 
 from .client import Client
 from .connect import connect, safe_url
+from .control import (
+    MAX_ANSWER_BYTES,
+    MAX_CONTROL_BYTES,
+    ORDERS,
+    Announcement,
+    Answer,
+    Drain,
+    Inspect,
+    ListPlugins,
+    Order,
+    Ping,
+    Problem,
+    Reload,
+    Unload,
+    WorkerState,
+    announcement_message,
+    answer_message,
+    is_stale,
+    order_message,
+    problem,
+    read_announcement,
+    read_answer,
+    read_order,
+)
 from .dead_letters import BROKER_REASONS, DeadLetter, DeadLetterFilter, read_dead_letter, revived
 from .dead_queue import DeadQueue, HeldLetter, settle_each
 from .envelopes import (
@@ -27,6 +52,7 @@ from .envelopes import (
     read_request,
     request_message,
     retry_message,
+    times_passed_on,
 )
 from .errors import (
     BrokerUnreachable,
@@ -35,6 +61,7 @@ from .errors import (
     DeliveryLost,
     MalformedMessage,
     MessageTooLarge,
+    OrderNotAllowed,
     PublishError,
     PublishRefused,
     PublishTimeout,
@@ -44,9 +71,19 @@ from .errors import (
     UnknownPlugin,
     Unroutable,
 )
+from .fleet import Fleet, Heard
 from .listening import Listener
 from .memory import MemoryBroker, MemoryTransport
-from .messages import DIRECT_REPLY_TO, Header, Message, OutcomeKind, new_message_id
+from .messages import (
+    ANNOUNCEMENT_TYPE,
+    ANSWER_TYPE,
+    DIRECT_REPLY_TO,
+    ORDER_TYPE,
+    Header,
+    Message,
+    OutcomeKind,
+    new_message_id,
+)
 from .ports import Consumer, Delivery, Transport
 from .recent import RecentIds
 from .record import record
@@ -62,6 +99,7 @@ from .topology import (
     Queue,
     Topology,
     base_topology,
+    control_topology,
     listener_topology,
     mailbox_topology,
     retry_topology,
@@ -83,13 +121,21 @@ from .trace import (
 )
 
 __all__ = [
+    "ANNOUNCEMENT_TYPE",
+    "ANSWER_TYPE",
     "BROKER_REASONS",
     "DEFAULT_DELIVERY_LIMIT",
     "DEFAULT_MAX_REQUEST_BYTES",
     "DEFAULT_PREFIX",
     "DELIVERY_COUNT",
     "DIRECT_REPLY_TO",
+    "MAX_ANSWER_BYTES",
+    "MAX_CONTROL_BYTES",
     "ON_MESSAGE",
+    "ORDERS",
+    "ORDER_TYPE",
+    "Announcement",
+    "Answer",
     "AttributeValue",
     "Binding",
     "BrokerUnreachable",
@@ -102,9 +148,14 @@ __all__ = [
     "DeadQueue",
     "Delivery",
     "DeliveryLost",
+    "Drain",
     "Exchange",
+    "Fleet",
     "Header",
+    "Heard",
     "HeldLetter",
+    "Inspect",
+    "ListPlugins",
     "Listener",
     "MalformedMessage",
     "MemoryBroker",
@@ -112,14 +163,19 @@ __all__ = [
     "Message",
     "MessageTooLarge",
     "Names",
+    "Order",
+    "OrderNotAllowed",
     "OutcomeKind",
+    "Ping",
     "PluginMessage",
+    "Problem",
     "PublishError",
     "PublishRefused",
     "PublishTimeout",
     "Queue",
     "QueueNotFound",
     "RecentIds",
+    "Reload",
     "Request",
     "Result",
     "Span",
@@ -131,11 +187,16 @@ __all__ = [
     "Transport",
     "TransportClosed",
     "UnknownPlugin",
+    "Unload",
     "Unroutable",
+    "WorkerState",
+    "announcement_message",
+    "answer_message",
     "base_topology",
     "check_pattern",
     "check_topic",
     "connect",
+    "control_topology",
     "current_trace_context",
     "dead_letter_message",
     "decode_trace",
@@ -143,13 +204,19 @@ __all__ = [
     "encode_trace",
     "event_message",
     "failure_body",
+    "is_stale",
     "json_text",
     "listener_topology",
     "mailbox_topology",
     "message_attributes",
     "new_message_id",
+    "order_message",
+    "problem",
+    "read_announcement",
+    "read_answer",
     "read_dead_letter",
     "read_event",
+    "read_order",
     "read_request",
     "read_result",
     "read_trace_context",
@@ -163,6 +230,7 @@ __all__ = [
     "send_name",
     "settle_each",
     "span_json",
+    "times_passed_on",
     "topic_matches",
     "trace_headers",
     "trace_json",

@@ -182,6 +182,7 @@ def revived(letter: DeadLetter) -> Message:
     headers.pop(Header.RESOLVED_VERSION, None)
     if message.type != RESULT_TYPE:  # where it tells how often its request was tried
         headers.pop(Header.ATTEMPT, None)
+        headers.pop(Header.PASSED_ON, None)
     return replace(
         message,
         exchange=letter.exchange,

@@ -26,6 +26,7 @@ from .wire import (
     check_action,
     check_plugin_name,
     count_header,
+    first_fault,
     headers_size,
     is_action,
     json_bytes,
@@ -253,27 +254,43 @@ def _read_envelope(body: bytes) -> _Envelope:
     try:
         return _Envelope.model_validate_json(body)
     except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise MalformedMessage(f"not an event: {where}: {first['msg']}" if where else first["msg"]) from None
+        raise MalformedMessage(f"not an event: {first_fault(invalid)}") from None
 
 
 def retry_message(
-    names: Names, message: Message, *, plugin: str, attempt: int, delay_ms: int, version: str | None = None
+    names: Names,
+    message: Message,
+    *,
+    plugin: str,
+    attempt: int,
+    delay_ms: int,
+    version: str | None = None,
+    passed_on: int = 0,
 ) -> Message:
     """`message` for the retry queue of `delay_ms`, from which it comes back to the mailbox as its `attempt`-th try.
 
-    `version` is that of the plugin it was tried with.
+    `version` is that of the plugin it was tried with. `passed_on` is how often it was left to another worker in this
+    try, the broker's redeliveries included.
     """
-    headers = {name: value for name, value in message.headers.items() if name != DELIVERY_COUNT}
+    headers = {name: value for name, value in message.headers.items() if name not in (DELIVERY_COUNT, Header.PASSED_ON)}
     headers[Header.ATTEMPT] = attempt
     if version is not None:
         headers[Header.RESOLVED_VERSION] = version
+    if passed_on:
+        headers[Header.PASSED_ON] = passed_on
     # It comes back under another key; its dead letter, if there is one, is to tell this one.
     headers.setdefault(Header.ORIGINAL_EXCHANGE, message.exchange)
     headers.setdefault(Header.ORIGINAL_KEY, message.routing_key)
     retry_queue = names.retry(plugin, delay_ms)
     return replace(message, exchange="", routing_key=retry_queue, expiration_ms=None, headers=headers)
+
+
+def times_passed_on(message: Message) -> int:
+    """How often a request was left to another worker, or came to nothing with one, in this try.
+
+    The broker's count of the latter begins anew each time that it is left to another. Raises MalformedMessage.
+    """
+    return count_header(message.headers, Header.PASSED_ON, 0) + count_header(message.headers, DELIVERY_COUNT, 0)
 
 
 def dead_letter_message(

@@ -84,6 +84,16 @@ class PublishRefused(PublishError):
         return f"the broker refused a message for {self.destination}; its queue may be full"
 
 
+class OrderNotAllowed(PublishRefused):
+    """The broker did not let an order through to the workers."""
+
+    def __str__(self) -> str:
+        return (
+            f"the broker takes no order from this user: it may not write to {self.exchange!r} "
+            "(bus/CONTROL.md has the permissions that it takes)"
+        )
+
+
 class MessageTooLarge(PublishRefused):
     """The broker takes no message of that size, neither now nor later."""
 

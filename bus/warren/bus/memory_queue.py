@@ -56,8 +56,7 @@ class MemoryQueue:
     @property
     def full(self) -> bool:
         """True if it refuses messages. Transient queues (classic ones) drop their oldest message instead."""
-        limit = self.declared.max_length
-        return limit is not None and not self.declared.transient and len(self._ready) >= limit
+        return not self.declared.transient and self._exceeds(1, 1)
 
     @property
     def depth(self) -> int:
@@ -69,9 +68,17 @@ class MemoryQueue:
         expires_at = _now() + min(times_to_live) / 1000 if times_to_live else None
         heappush(self._ready, Entry(next(self._places), message, expires_at))
         self.pump()
-        if self.declared.transient and self.declared.max_length is not None:
-            while len(self._ready) > self.declared.max_length:
-                self.bury(heappop(self._ready), "maxlen")
+        while self.declared.transient and self._exceeds():
+            self.bury(heappop(self._ready), "maxlen")
+
+    def _exceeds(self, more_messages: int = 0, more_bytes: int = 0) -> bool:
+        """Whether what waits, and so much more, is more than there may be."""
+        length, length_bytes = self.declared.max_length, self.declared.max_length_bytes
+        if length is not None and len(self._ready) + more_messages > length:
+            return True
+        if length_bytes is None:
+            return False
+        return sum(len(entry.message.body) for entry in self._ready) + more_bytes > length_bytes
 
     def put_back(self, entry: Entry) -> None:
         """To its old place, unless it has come back too often."""

@@ -28,6 +28,9 @@ JSON_TYPE: Final = "application/json"
 REQUEST_TYPE: Final = "warren.request"
 RESULT_TYPE: Final = "warren.result"
 EVENT_TYPE: Final = "warren.event"
+ORDER_TYPE: Final = "warren.order"
+ANSWER_TYPE: Final = "warren.answer"
+ANNOUNCEMENT_TYPE: Final = "warren.announcement"
 
 
 class Header:
@@ -49,6 +52,7 @@ class Header:
     DEADLINE: Final = "warren-deadline"
     FROM: Final = "warren-from"
     HOPS: Final = "warren-hops"
+    PASSED_ON: Final = "warren-passed-on"
     CAUSATION: Final = "warren-causation"
     ERROR: Final = "warren-error"
     WORKER: Final = "warren-worker"

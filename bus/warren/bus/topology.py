@@ -4,7 +4,8 @@
         └─ nothing bound ─► unrouted (fanout) ─► unrouted   (a worker answers "rejected")
     events   (topic) ──each subscription──► plugin.<name>
     default exchange ──direct message─────► plugin.<name>   (and to retry.<name>.<delay>, which flows back)
-    results  (topic), control (fanout)                       listeners bring queues of their own
+    control  (fanout) ────────────────────► control.<unique>  (one for each worker, gone with it)
+    results  (topic)                                         listeners bring queues of their own
     dead     (topic) ──#──────────────────► dead
 
 Arguments follow RabbitMQ's documentation of quorum queues (https://www.rabbitmq.com/docs/quorum-queues): at-least-once
@@ -33,6 +34,12 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 #: Messages that wait for a listener at most.
 LISTENER_MAX_LENGTH: Final = 100_000
 
+#: What waits for one worker on the control exchange at most, and for how long. A flood drops its own oldest; and who
+#: asked, or announced something, has stopped waiting, or said it again, by then.
+CONTROL_MAX_LENGTH: Final = 1_000
+CONTROL_MAX_BYTES: Final = 16 << 20
+CONTROL_TTL_MS: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -49,7 +56,10 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue. `transient` ones (listeners') are classic, exclusive to their connection, and go with it."""
+    """A queue. `transient` ones (for listeners and control) are classic, exclusive to their connection, and go with it.
+
+    One that is full refuses messages; a transient one drops its oldest instead.
+    """
 
     name: str
     transient: bool = False
@@ -58,6 +68,7 @@ class Queue:
     delivery_limit: int | None = None
     message_ttl_ms: int | None = None
     max_length: int | None = None
+    max_length_bytes: int | None = None
     expires_ms: int | None = None
 
     def arguments(self) -> dict[str, str | int]:
@@ -71,6 +82,7 @@ class Queue:
             "x-delivery-limit": self.delivery_limit,
             "x-message-ttl": self.message_ttl_ms,
             "x-max-length": self.max_length,
+            "x-max-length-bytes": self.max_length_bytes,
             "x-expires": self.expires_ms,
         }
         return {name: value for name, value in named.items() if value is not None}
@@ -142,6 +154,9 @@ class Names:
     def retry(self, plugin: str, delay_ms: int) -> str:
         return f"{self.prefix}.retry.{plugin}.{delay_ms}"
 
+    def control_of(self, unique: str) -> str:
+        return f"{self.control}.{unique}"
+
     def listener(self, unique: str) -> str:
         return f"{self.prefix}.listen.{unique}"
 
@@ -196,6 +211,19 @@ def retry_topology(names: Names, plugin: str, delay_ms: int) -> Topology:
             ),
         )
     )
+
+
+def control_topology(names: Names, unique: str) -> Topology:
+    """A queue of one worker's own, for orders and announcements."""
+    queue = names.control_of(unique)
+    hearing = Queue(
+        queue,
+        transient=True,
+        message_ttl_ms=CONTROL_TTL_MS,
+        max_length=CONTROL_MAX_LENGTH,
+        max_length_bytes=CONTROL_MAX_BYTES,
+    )
+    return Topology(queues=(hearing,), bindings=(Binding(queue, names.control),))
 
 
 def listener_topology(names: Names, exchange: str, pattern: str, unique: str) -> Topology:

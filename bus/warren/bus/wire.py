@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from .errors import MalformedMessage
@@ -59,6 +60,14 @@ def parse_json(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as invalid:
         raise MalformedMessage(f"the body is not JSON: {invalid}") from None
+
+
+def first_fault(invalid: ValidationError) -> str:
+    """What a model found wrong first, and where."""
+    fault = invalid.errors(include_url=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    what = "there is no such field" if fault["type"] == "extra_forbidden" else fault["msg"]
+    return f"{where[:100]}: {what}" if where else what
 
 
 def json_type(value: Any) -> str:

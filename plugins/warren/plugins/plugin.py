@@ -110,6 +110,11 @@ class Plugin:
                 outcome = replace(outcome, kind=fault.kind, error=fault.reason, response=b"", messages=())
         return self._counted(outcome)
 
+    @property
+    def in_flight(self) -> int:
+        """Runs under way."""
+        return self._in_flight
+
     def _counted(self, outcome: Outcome) -> Outcome:
         self.usage.add(outcome)
         return outcome

@@ -19,7 +19,10 @@ from warren.workers.cli.exit_codes import MEANINGS, ExitCode
 from warren.workers.cli.failures import WORKER_EXTRA, explain
 from warren.workers.settings import WorkerSettings
 
-COMMANDS = ("demo", "worker", "call", "publish", "listen", "plugins", "check")
+COMMANDS = (
+    "demo", "worker", "call", "publish", "listen", "plugins", "check",
+    "ps", "top", "inspect", "reload", "unload", "drain",
+)  # fmt: skip
 
 #: Runs the command in an interpreter that refuses the modules named after its first argument, a JSON list.
 WITHOUT = """

@@ -38,6 +38,7 @@ from warren.plugins import GuestMessage, Outcome, Plugin
 
 from .metrics import WorkerMetrics
 from .outcomes import dispose
+from .passing import rest_ms
 from .spans import RunSpans
 
 _log = logging.getLogger(__name__)
@@ -159,6 +160,28 @@ class Answers:
             delay_ms=delay_ms,
             version=run.plugin.version if run.plugin else None,
         )
+        await self._put_off(plugin_name, again, delay_ms)
+        self._metrics.retried(plugin_name)
+
+    async def pass_on(self, plugin_name: str, request: Request, passed_on: int) -> None:
+        """Leave a request to another worker that has its version, in a while. Raises `BusError`.
+
+        It is still the same attempt, and has been `passed_on` so often before.
+        """
+        delay_ms = rest_ms(passed_on)
+        again = retry_message(
+            self._names,
+            request.message,
+            plugin=plugin_name,
+            attempt=request.attempt,
+            delay_ms=delay_ms,
+            passed_on=passed_on + 1,
+        )
+        await self._put_off(plugin_name, again, delay_ms)
+        self._metrics.passed_on(plugin_name)
+
+    async def _put_off(self, plugin_name: str, again: Message, delay_ms: int) -> None:
+        """Have it come back to its mailbox later."""
         queue, now = again.routing_key, time.monotonic()
         if now > self._retry_queues.get(queue, -DECLARE_AGAIN_S) + DECLARE_AGAIN_S:
             await self._transport.declare(retry_topology(self._names, plugin_name, delay_ms))
@@ -168,7 +191,6 @@ class Answers:
         except Unroutable:  # somebody deleted the queue
             del self._retry_queues[queue]
             raise
-        self._metrics.retried(plugin_name)
 
     async def _send_all(
         self, plugin_name: str, request: Request, messages: tuple[GuestMessage, ...], spans: RunSpans

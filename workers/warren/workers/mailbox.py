@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
@@ -32,6 +30,7 @@ from typing import Any, Final, Protocol
 from warren.bus import DELIVERY_COUNT, BusError, Consumer, Delivery, DeliveryLost, PublishError, Transport
 
 from .metrics import WorkerMetrics
+from .seldom import Seldom
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +43,6 @@ SUSPECTS_WAIT_S: Final = 1.0
 
 #: Deliveries that are served in one turn of the event loop.
 TURN: Final = 32
-
-#: Between two lines of the log about deliveries that go back for the same kind of reason.
-TELL_AGAIN_S: Final = 60.0
 
 #: Between attempts to consume again.
 CONSUME_PAUSE_S: Final = 1.0
@@ -286,17 +282,12 @@ class Failures:
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
-        self._told_at: dict[type[Exception], float] = {}
-        self._untold = Counter[type[Exception]]()
+        self._seldom = Seldom()
 
     def tell(self, error: Exception) -> None:
-        kind, now = type(error), time.monotonic()
-        if now - self._told_at.get(kind, -math.inf) < TELL_AGAIN_S:
-            self._untold[kind] += 1
+        more = self._seldom.may_say(type(error))
+        if more is None:
             return
-        self._told_at[kind] = now
-        untold = self._untold.pop(kind, 0)
-        more = f" (and {untold} before it)" if untold else ""
         if isinstance(error, BusError):
             _log.warning("a delivery goes back to %s: %s%s", self._queue, error, more)
         else:

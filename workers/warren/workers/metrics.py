@@ -59,6 +59,9 @@ DEAD_LETTERS: Final = Family("warren_dead_letters_total", "counter", "Messages t
 DUPLICATES: Final = Family(
     "warren_duplicates_total", "counter", "Requests dropped since the same was served lately.", ("plugin",)
 )
+PASSED_ON: Final = Family(
+    "warren_passed_on_total", "counter", "Requests left to a worker that has the version they ask for.", ("plugin",)
+)
 GUEST_MESSAGES: Final = Family(
     "warren_guest_messages_total", "counter", "Messages and events that plugins sent.", ("plugin",)
 )
@@ -81,8 +84,8 @@ GIVEN_BACK: Final = Family("warren_given_back_total", "counter", "Deliveries giv
 IN_FLIGHT: Final = Family("warren_in_flight", "gauge", "Deliveries under way.")
 
 FAMILIES: Final = (
-    REQUESTS, DURATION, RUN_FUEL, RUN_MEMORY, RETRIES, DEAD_LETTERS, DUPLICATES, GUEST_MESSAGES, PUBLISH_FAILURES,
-    ROLLOUT_DECISIONS, ROLLOUT_PERCENT, SHADOW_RUNS, GIVEN_BACK, IN_FLIGHT,
+    REQUESTS, DURATION, RUN_FUEL, RUN_MEMORY, RETRIES, DEAD_LETTERS, DUPLICATES, PASSED_ON, GUEST_MESSAGES,
+    PUBLISH_FAILURES, ROLLOUT_DECISIONS, ROLLOUT_PERCENT, SHADOW_RUNS, GIVEN_BACK, IN_FLIGHT,
 )  # fmt: skip
 
 #: What there is to count of a rollout; they stand there with 0 from its start.
@@ -157,6 +160,7 @@ class WorkerMetrics:
         self._retries = {"": 0}
         self._dead_letters = {"": 0}
         self._duplicates = {"": 0}
+        self._passed_on = {"": 0}
         self._guest_messages = {"": 0}
         self._rollout_decisions: dict[tuple[str, ...], float] = {}
         self._shadow_runs: dict[tuple[str, ...], float] = {}
@@ -164,7 +168,9 @@ class WorkerMetrics:
 
     def expect(self, plugin: str) -> None:
         """A plugin that is served; only those have a name here."""
-        for counts in (self._retries, self._dead_letters, self._duplicates, self._guest_messages):
+        for counts in (
+            self._retries, self._dead_letters, self._duplicates, self._passed_on, self._guest_messages,
+        ):  # fmt: skip
             counts.setdefault(plugin, 0)
 
     def processed(self, plugin: str, outcome: Outcome) -> None:
@@ -196,6 +202,9 @@ class WorkerMetrics:
     def dropped_duplicate(self, plugin: str) -> None:
         _count(self._duplicates, plugin)
 
+    def passed_on(self, plugin: str) -> None:
+        _count(self._passed_on, plugin)
+
     def guest_sent(self, plugin: str, messages: int) -> None:
         _count(self._guest_messages, plugin, messages)
 
@@ -225,6 +234,7 @@ class WorkerMetrics:
             RETRIES.name: _by_label(self._retries),
             DEAD_LETTERS.name: _by_label(self._dead_letters),
             DUPLICATES.name: _by_label(self._duplicates),
+            PASSED_ON.name: _by_label(self._passed_on),
             GUEST_MESSAGES.name: _by_label(self._guest_messages),
             PUBLISH_FAILURES.name: _by_label(self._publish_failures),
             ROLLOUT_DECISIONS.name: dict(self._rollout_decisions),

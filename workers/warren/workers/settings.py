@@ -26,6 +26,7 @@ class WorkerSettings:
     A request that comes again within `dedup_window_s` of having been answered is dropped, where that is not 0.
 
     With `hot_reload` the worker follows its folder of plugins; else it serves what it finds there at the start.
+    Without `orders` it answers questions on the control exchange, and refuses to change anything.
 
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
@@ -43,6 +44,7 @@ class WorkerSettings:
     max_plugins: int = 100
     hot_reload: bool = False
     dedup_window_s: float = 0.0
+    orders: bool = True
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
 

@@ -7,6 +7,9 @@ and ends, so that no process is left behind.
 
 The first signal to stop drains, the second ends everything at once; the broker then gives what was under way to others.
 Children count none but the first: a terminal, or systemd, signals the parent and them, and the parent passes it on.
+
+An order to drain, over the broker, ends the one process that it is for. Its exit code says so to the parent, who starts
+no other in its place, and ends when the last has gone.
 """
 
 from __future__ import annotations
@@ -33,9 +36,11 @@ except ImportError:
 from warren.bus import BrokerUnreachable, BusError, connect
 from warren.plugins import PluginError, PluginManager
 
+from .control import Control
 from .health import CannotListen, answering_probes
 from .otel_metrics import export_metrics
 from .pulse import Pulse, hear, telling
+from .roster import Roster, new_worker_name
 from .settings import WorkerSettings
 from .telemetry import telemetry
 from .vitals import Tell, Vitals
@@ -47,6 +52,9 @@ DRAINED: Final = 0
 MISCONFIGURED: Final = 2
 UNREACHABLE: Final = 4
 INTERRUPTED: Final = 130
+
+#: Of a child, to its parent: it was drained by order, and is not to be replaced.
+DRAINED_BY_ORDER: Final = 10
 
 #: A child that dies is replaced after this long, doubled each time up to the longest, and forgiven after a good run.
 FIRST_RESTART_S: Final = 0.5
@@ -65,16 +73,18 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] = lambda: None) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
-    0: drained. 2: there is nothing to serve and without hot reload nothing will come, the broker refuses what is to be
-    declared, or the port for probes cannot be had. 4: the broker could not be reached at start; with several processes
-    it is tried again instead. 130: ended at once by a second signal, which does not return from here.
+    0: drained, by a signal or by order. 2: there is nothing to serve and without hot reload nothing will come, the
+    broker refuses what is to be declared, or the port for probes cannot be had. 4: the broker could not be reached at
+    start; with several processes it is tried again instead. 130: ended at once by a second signal, which does not
+    return from here.
     """
     configure_logging()
     vitals = Vitals(settings.processes)
     try:
         with _probes(settings, vitals):
             if settings.processes == 1:
-                return _run(_serve_until_stopped(settings, partial(vitals.heard, 0)))
+                code = _run(_serve_until_stopped(settings, partial(vitals.heard, 0)))
+                return DRAINED if code == DRAINED_BY_ORDER else code
             return asyncio.run(_Supervisor(settings, vitals, configure_logging).run())
     except CannotListen as error:
         _log.error("%s", error)
@@ -118,21 +128,24 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                     return MISCONFIGURED
                 transport = await connect(settings.broker, name="warren worker")
                 try:
-                    worker = Worker(transport, manager, settings, export_spans=wanted.export_spans)
+                    roster = Roster(new_worker_name())
+                    worker = Worker(transport, manager, settings, roster=roster, export_spans=wanted.export_spans)
                     if wanted.meter is not None:
                         export_metrics(worker.metrics, wanted.meter)
                     await worker.start()
-                    pulse.serves(worker)
-                    # What is here now stays. The garbage collector need not look through it again, for 30 ms each time.
-                    gc.collect()
-                    gc.freeze()
-                    # Nor what is under way, which is a few thousand objects at a time and none of them garbage.
-                    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-                    loaded = ", ".join(f"{one.name} {one.version}" for one in manager.plugins())
-                    _log.info("serving %s", loaded or f"nothing yet: waiting for plugins in {settings.plugins}")
-                    await stopped.wait()
-                    _log.info("stopping: what is under way has %g s to end", settings.grace_s)
-                    given_back = await worker.drain()
+                    ordered = asyncio.Event()
+                    control = Control(
+                        transport, settings.names, worker, manager, roster, obeys=settings.orders, stop=ordered.set
+                    )
+                    async with control:
+                        pulse.serves(worker)
+                        _settle_down()
+                        loaded = ", ".join(f"{one.name} {one.version}" for one in manager.plugins())
+                        _log.info("serving %s", loaded or f"nothing yet: waiting for plugins in {settings.plugins}")
+                        await _first(stopped, ordered)
+                        _log.info("stopping: what is under way has %g s to end", settings.grace_s)
+                        control.changed()
+                        given_back = await worker.drain()
                     _log.info("drained; %d requests went back to the broker", given_back)
                 finally:
                     await transport.close()
@@ -145,7 +158,26 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
     except BusError as error:  # a queue that stands there with other settings, most likely: starting again is no cure
         _log.error("%s", error)
         return MISCONFIGURED
-    return DRAINED
+    return DRAINED if stopped.is_set() else DRAINED_BY_ORDER
+
+
+def _settle_down() -> None:
+    """Have the garbage collector leave alone what is not garbage."""
+    # What is here now stays. It need not look through it again, for 30 ms each time.
+    gc.collect()
+    gc.freeze()
+    # Nor what is under way, which is a few thousand objects at a time.
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return when one of them is set."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _stop_event() -> asyncio.Event:
@@ -203,6 +235,9 @@ class _Supervisor:
             await hearing
             if self._stopped.is_set():
                 break
+            if process.exitcode == DRAINED_BY_ORDER:
+                _log.info("%s was drained by order; no other one starts in its place", process.name)
+                break
             if process.exitcode == MISCONFIGURED:
                 self._misconfigured = True
                 self._stopped.set()
@@ -232,17 +267,14 @@ class _Supervisor:
         ended = asyncio.Event()
         loop.add_reader(process.sentinel, ended.set)
         try:
-            stopping = asyncio.ensure_future(self._stopped.wait())
-            ending = asyncio.ensure_future(ended.wait())
-            await asyncio.wait((stopping, ending), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            await _first(self._stopped, ended)
             if not ended.is_set():
                 process.terminate()
                 await _wait(ended, self._settings.grace_s + HANGING_S)
             if not ended.is_set():
                 _log.error("%s does not end, and is killed", process.name)
                 process.kill()
-            await ending
+            await ended.wait()
         finally:
             loop.remove_reader(process.sentinel)
         process.join()

@@ -4,6 +4,9 @@ character that could move the cursor, colour the screen or make one line look li
 from __future__ import annotations
 
 import json
+from typing import Final
+
+_AGES: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def printable(text: str) -> str:
@@ -25,3 +28,11 @@ def size(count: int) -> str:
     if count < 1 << 10:
         return f"{count} B"
     return f"{count / (1 << 10):.0f} KiB" if count < 1 << 20 else f"{count / (1 << 20):.1f} MiB"
+
+
+def age(seconds: float) -> str:
+    """A while, in whole ones of the largest unit that it fills."""
+    for length, unit in _AGES:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0.0, seconds) // 1:.0f} s"

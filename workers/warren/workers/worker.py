@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -45,6 +43,7 @@ from warren.bus import (
     Unroutable,
     base_topology,
     read_request,
+    times_passed_on,
 )
 from warren.manifests import InvalidValue, VersionReq, is_plugin_name
 from warren.plugins import Outcome, Plugin, PluginManager, PluginNotFound
@@ -55,8 +54,10 @@ from .elsewhere import BusCalls
 from .guest_logs import log_guest_lines
 from .mailbox import Mailbox, Served
 from .metrics import WorkerMetrics
+from .passing import why_not
 from .rollout_events import publishing
 from .rollouts import Rollouts
+from .roster import Roster, new_worker_name
 from .served import ServedPlugins
 from .settings import WorkerSettings
 from .spans import RunSpans
@@ -72,7 +73,10 @@ MAX_REMEMBERED: Final = 100_000
 
 
 class Worker:
-    """Serves the plugins that `manager` has loaded, over `transport`. Both stay their owners' to close."""
+    """Serves the plugins that `manager` has loaded, over `transport`. Both stay their owners' to close.
+
+    With a `roster` it has the name that stands there, and leaves to others what they have and it has not.
+    """
 
     def __init__(
         self,
@@ -80,12 +84,14 @@ class Worker:
         manager: PluginManager,
         settings: WorkerSettings,
         *,
+        roster: Roster | None = None,
         export_spans: Callable[[list[Span]], None] | None = None,
     ) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = roster.name if roster is not None else new_worker_name()
         self._transport = transport
         self._manager = manager
         self._settings = settings
+        self._roster = roster
         self._names = settings.names
         self._under_way: set[asyncio.Future[None]] = set()
         self._serving = self._draining = False
@@ -107,6 +113,10 @@ class Worker:
         self.rollouts = Rollouts(manager, self.metrics)
         self.rollouts.on_change = publishing(transport, self._names, self.name)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
 
     async def start(self) -> None:
         """Declare every mailbox, and consume; those of plugins that come later, too. Raises `BusError`."""
@@ -163,14 +173,33 @@ class Worker:
         try:
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
             self._check_hops(request)
-            requirement, prefer = request.version_requirement, request.resolved_version
-            if (route := self.rollouts.routes.get(plugin_name)) is None:
-                job.plugin = self._manager.find(plugin_name, requirement, prefer=prefer)
-            else:
-                admitted = None if requirement is None else VersionReq.parse(requirement)
-                job.plugin, job.trial = route.choose(request, admitted, prefer=prefer)
-        except (MalformedMessage, PluginNotFound, InvalidValue) as error:
+            try:
+                self._choose(job, request)
+            except PluginNotFound as missing:
+                self._leave_to_others(job, request, missing)
+        except (MalformedMessage, InvalidValue) as error:
             job.outcome = Outcome("rejected", error=str(error))
+
+    def _choose(self, job: _Job, request: Request) -> None:
+        """Find the version that a request gets. Raises `PluginNotFound`, `InvalidValue`."""
+        requirement, prefer = request.version_requirement, request.resolved_version
+        if (route := self.rollouts.routes.get(job.plugin_name)) is None:
+            job.plugin = self._manager.find(job.plugin_name, requirement, prefer=prefer)
+        else:
+            job.plugin, job.trial = route.choose(request, _parsed(requirement), prefer=prefer)
+
+    def _leave_to_others(self, job: _Job, request: Request, missing: PluginNotFound) -> None:
+        """Have a request go to a worker that has what it asks for. Where there is none, it is rejected."""
+        if self._roster is None:
+            job.outcome = Outcome("rejected", error=str(missing))
+            return
+        passed_on = times_passed_on(request.message)
+        found = self._roster.whereabouts(job.plugin_name, _parsed(request.version_requirement))
+        reason_against = why_not(passed_on, found, complete=self._roster.complete)
+        if reason_against is None:
+            job.end(self._answers.pass_on(job.plugin_name, request, passed_on))
+        else:
+            job.outcome = Outcome("rejected", error=f"{missing}; {reason_against}")
 
     def _run(self, job: _Job) -> None:
         """Run the plugin, as far as its first slice of fuel goes: most runs have ended by then."""
@@ -296,6 +325,10 @@ class _Job:
     def end(self, served: Served) -> None:
         self.goes_on = False
         self.served = served
+
+
+def _parsed(requirement: str | None) -> VersionReq | None:
+    return None if requirement is None else VersionReq.parse(requirement)
 
 
 def _twin_key(plugin_name: str, message: Message) -> tuple[str, str | None, object]:

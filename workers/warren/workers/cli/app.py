@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from .dead import dead
 from .exit_codes import MEANINGS
 from .failures import report
+from .fleet import fleet
 from .options import (
     DEFAULT_PREFIX,
     DEFAULT_TIMEOUT_S,
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 
 
+app.add_typer(fleet)
 app.add_typer(dead, name="dead")
 app.add_typer(plugins, name="plugins")
 
@@ -164,6 +166,14 @@ def worker(
             help="Seconds in which a request with the id of one that was answered is dropped; 0 for never.",
         ),
     ] = 0.0,
+    orders: Annotated[
+        bool,
+        typer.Option(
+            "--orders/--no-orders",
+            envvar="WARREN_ORDERS",
+            help="Obey orders that come over the broker: reload, unload, drain. Questions are answered in any case.",
+        ),
+    ] = True,
     health_host: Annotated[
         str, typer.Option(envvar="WARREN_HEALTH_HOST", metavar="HOST", help="The address to answer probes at.")
     ] = DEFAULT_HEALTH_HOST,
@@ -201,6 +211,7 @@ def worker(
         max_plugins=max_plugins,
         hot_reload=hot_reload,
         dedup_window_s=dedup_window_s,
+        orders=orders,
         health_host=health_host,
         health_port=health_port,
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from .options import DEFAULT_PREFIX, DEFAULT_TIMEOUT_S, AsJson, NeededBroker, Prefix, Timeout
+from .place import Place
 
 dead = typer.Typer(
     no_args_is_help=True, help="Dead letters: requests and messages that were given up, whole and with the reason."
@@ -69,7 +70,7 @@ def list_(
     as_json: AsJson = False,
 ) -> int:
     """List dead letters, the oldest first; with --json as a line of JSON each."""
-    from .dead_work import Place, choice, run_list
+    from .dead_work import choice, run_list
 
     chosen = choice(None, plugin, outcome, older_than, newer_than)
     return run_list(Place(broker, prefix, timeout), chosen, limit, as_json=as_json)
@@ -85,7 +86,7 @@ def show(
     as_json: AsJson = False,
 ) -> int:
     """Show all of a dead letter: what happened, and the message with its properties, headers and body."""
-    from .dead_work import Place, choice, run_show
+    from .dead_work import choice, run_show
 
     return run_show(Place(broker, prefix, timeout), choice([letter_id]), as_json=as_json)
 
@@ -108,7 +109,7 @@ def replay(
 
     A letter is forgotten once the broker has confirmed its message. What no queue takes stays a dead letter.
     """
-    from .dead_work import Place, needed_choice, run_replay
+    from .dead_work import needed_choice, run_replay
 
     chosen = needed_choice(ids, plugin, outcome, older_than, newer_than, everything=everything)
     return run_replay(Place(broker, prefix, timeout), chosen, as_json=as_json)
@@ -130,7 +131,7 @@ def discard(
     as_json: AsJson = False,
 ) -> int:
     """Forget dead letters for good."""
-    from .dead_work import Place, needed_choice, run_discard
+    from .dead_work import needed_choice, run_discard
 
     chosen = needed_choice(ids, plugin, outcome, older_than, newer_than, everything=everything)
     return run_discard(Place(broker, prefix, timeout), chosen, yes=yes, as_json=as_json)

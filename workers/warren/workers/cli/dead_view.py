@@ -13,15 +13,13 @@ from rich.text import Text
 
 from warren.bus import DeadLetter, Message
 
-from ..text import printable
+from ..text import age, printable
 from .json_data import json_text
 
 #: Of the columns of a list but the last one, each as wide as what is usual there: an id is mostly a UUID.
 _COLUMNS: Final = {"id": 36, "age": 7, "tries": 5, "outcome": 17, "plugin.action": 28}
 
 _HEADING: Final = Text("  ".join([*(f"{name:<{width}}" for name, width in _COLUMNS.items()), "error"]), "bold")
-
-_AGES: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def heading() -> Text:
@@ -161,11 +159,7 @@ def _body(body: bytes) -> str:
 def _age(letter: DeadLetter) -> str:
     if letter.died_ms is None:
         return "?"
-    seconds = max(0, int(time.time()) - letter.died_ms // 1_000)
-    for length, unit in _AGES:
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+    return age(int(time.time()) - letter.died_ms // 1_000)
 
 
 def _time(milliseconds: int) -> str:

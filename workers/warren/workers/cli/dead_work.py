@@ -36,20 +36,12 @@ from .failures import WrongUsage
 from .json_data import print_json
 from .logs import configure_logging
 from .output import print_note, stderr, stdout
+from .place import Place
 
 #: Reasons for staying that the summary names.
 REASONS_NAMED: Final = 3
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the dead letters are."""
-
-    broker: str
-    prefix: str
-    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)

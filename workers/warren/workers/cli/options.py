@@ -29,6 +29,12 @@ def _checked_broker(url: str | None) -> str | None:
     return url
 
 
+def _checked_fleet(url: str | None) -> str | None:
+    if url is not None and url.startswith("memory:"):
+        raise typer.BadParameter("on memory:// there is no fleet: it is a bus within one process")
+    return _checked_broker(url)
+
+
 def _checked_prefix(prefix: str) -> str:
     from warren.bus import Names  # noqa: PLC0415 - see `app`: the bus takes a while to import
 
@@ -47,6 +53,10 @@ NeededBroker = Annotated[
     str,
     typer.Option(envvar="WARREN_BROKER", metavar="URL", callback=_checked_broker, help="The broker: amqp://host, say."),
 ]
+FleetBroker = Annotated[
+    str,
+    typer.Option(envvar="WARREN_BROKER", metavar="URL", callback=_checked_fleet, help="The broker: amqp://host, say."),
+]
 Plugins = Annotated[
     Path,
     typer.Option(
@@ -64,6 +74,9 @@ Prefix = Annotated[
 ]
 Timeout = Annotated[
     float, typer.Option(envvar="WARREN_TIMEOUT", metavar="S", min=0.001, help="Seconds to connect and wait at most.")
+]
+AnswerTimeout = Annotated[
+    float, typer.Option("--timeout", metavar="S", min=0.001, help="Seconds to wait for workers to answer, at most.")
 ]
 Log = Annotated[
     LogLevel, typer.Option("--log-level", envvar="WARREN_LOG_LEVEL", help="From which level on log lines are shown.")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
@@ -15,6 +14,7 @@ from warren.plugins.checks import CheckedPlugin, check_plugin
 from warren.plugins.errors import PluginError
 from warren.plugins.files import PluginFiles, find_plugins
 
+from ..plugin_data import permissions, public_data
 from ..rollout import in_words
 from ..text import duration, printable, size
 from .exit_codes import ExitCode
@@ -28,18 +28,16 @@ _NAMES_WIDTH: Final = 15
 #: A line of a schema is not longer, however wide the terminal is.
 _MAX_WIDTH: Final = 120
 
-#: Fields of a grant that are shown under names of their own; all others are permissions.
-_NO_PERMISSIONS: Final = frozenset(
-    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "notes"}
-)
-
 
 def run(directory: Path, name: str, requirement: str | None, *, as_json: bool) -> ExitCode:
     """Show the highest version of `name` that `requirement` admits. What keeps it from being loaded is an error."""
     files = _chosen(directory, name, requirement)
     checked = check_plugin(files, Policy())
     if as_json:
-        print_json(_data(files, checked))
+        print_json(
+            public_data(checked.manifest, checked.grant)
+            | {"files": {"wasm": str(files.wasm), "manifest": str(files.manifest)}}
+        )
     else:
         console = stdout()
         console.print(_page(files, checked, min(console.width, _MAX_WIDTH)), soft_wrap=True)
@@ -79,35 +77,6 @@ def _manifests(directory: Path) -> tuple[list[tuple[Manifest, PluginFiles]], int
         except (ManifestError, PluginError):
             continue
     return found, len(everything) - len(found)
-
-
-def _data(files: PluginFiles, checked: CheckedPlugin) -> dict[str, Any]:
-    manifest, grant = checked.manifest, checked.grant
-    return {
-        "name": manifest.name,
-        "version": str(manifest.version),
-        "description": manifest.description,
-        "author": manifest.author,
-        "license": manifest.license,
-        "files": {"wasm": str(files.wasm), "manifest": str(files.manifest)},
-        "actions": {name: action.model_dump() for name, action in manifest.actions.items()},
-        "grant": {
-            "capabilities": sorted(grant.capabilities),
-            "permissions": _permissions(grant),
-            "limits": asdict(grant.limits),
-            "notes": grant.notes,
-        },
-        "subscribe": [str(pattern) for pattern in grant.subscribe],
-        "publish": [str(pattern) for pattern in grant.publish],
-        "dependencies": [dependency.model_dump() for dependency in manifest.dependencies],
-        "settings": list(manifest.settings),
-        "retry": manifest.retry.model_dump(),
-        "rollout": manifest.rollout and manifest.rollout.model_dump(),
-    }
-
-
-def _permissions(grant: Grant) -> dict[str, Any]:
-    return {field.name: getattr(grant, field.name) for field in fields(grant) if field.name not in _NO_PERMISSIONS}
 
 
 def _page(files: PluginFiles, checked: CheckedPlugin, width: int) -> Text:
@@ -165,11 +134,11 @@ def _highlighted(line: str) -> Text:
 
 
 def _rights(grant: Grant) -> dict[str, str]:
-    permissions = {name.replace("_", " "): ", ".join(map(str, given)) for name, given in _permissions(grant).items()}
+    permitted = {name.replace("_", " "): ", ".join(map(str, given)) for name, given in permissions(grant).items()}
     limits = grant.limits
     return {
         "capabilities": ", ".join(sorted(grant.capabilities)) or "none",
-        **permissions,
+        **permitted,
         "limits": f"{size(limits.memory_bytes)}, {limits.max_fuel:,} fuel, {duration(limits.timeout_s * 1e6)}",
         "open files": str(limits.max_open_files),
         "connections": f"{limits.max_network_connections}, {duration(limits.network_timeout_s * 1e6)} for each",
