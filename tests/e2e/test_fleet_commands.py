@@ -193,6 +193,17 @@ async def test_a_worker_told_to_take_no_orders_refuses_them(
         assert await worker.terminate() == 0
 
 
+async def test_after_a_restart_of_the_broker_the_workers_hear_and_answer_again(
+    broker: Broker, prefix: str, operator: Operator, tmp_path: Path
+) -> None:
+    write_plugin(tmp_path, "plain")
+    async with three(tmp_path, broker, prefix):
+        before = await operator.until_there_are(3)
+        await broker.restart()
+        assert set(await operator.until_there_are(3)) == set(before)
+        assert (await operator.run("reload", "plain")).out.count("reloaded plain 1.0.0") == 3
+
+
 async def test_the_commands_of_the_readme_run_as_printed(broker: Broker, prefix: str, operator: Operator) -> None:
     section = (ROOT / "README.md").read_text().partition("### The fleet")[2]
     commands = section.partition("```sh\n")[2].partition("```")[0].splitlines()
