@@ -27,12 +27,14 @@ from warren.bus import (
     Header,
     Inspect,
     ListPlugins,
+    ListRollouts,
     Message,
     Names,
     Order,
     Ping,
     Problem,
     Reload,
+    StepRollout,
     Transport,
     Unload,
     WorkerState,
@@ -130,6 +132,30 @@ async def test_all_there_is_to_know_of_a_plugin_but_the_values_of_its_settings(
         assert (missing.problem, missing.error) == (Problem.NOT_FOUND, "no plugin 'ghost' is loaded")
 
 
+async def test_a_rollout_is_begun_promoted_and_rolled_back_by_order(
+    url: str, prefix: str, tmp_path: Path, transport: Transport
+) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        folder = tmp_path / version
+        folder.mkdir()
+        write_plugin(folder, "plain", version=version)
+    async with member(tmp_path, url, prefix), asking(transport, prefix) as fleet:
+        assert await done(fleet, ListRollouts()) == {"rollouts": []}
+        early = await one_answer(fleet, StepRollout(plugin="plain", step="promote"))
+        assert (early.problem, early.error) == (Problem.FAILED, "plain: nothing is rolled out; start a rollout first")
+        begun = await done(fleet, StepRollout(plugin="plain", step="start", percent=25))
+        [status] = begun["rollouts"]
+        assert (status["new"]["version"], status["old"]["version"], status["state"]) == ("2.0.0", "1.0.0", "canary")
+        assert status["policy"]["percent"] == 25
+        [status] = (await done(fleet, StepRollout(plugin="plain", step="promote")))["rollouts"]
+        assert (status["state"], status["reason"]) == ("promoted", "by order")
+        [status] = (await done(fleet, StepRollout(plugin="plain", step="roll_back")))["rollouts"]
+        assert (status["state"], status["reason"]) == ("rolled_back", "by order")
+        assert await done(fleet, ListRollouts(plugin="plain")) == {"rollouts": [status]}
+        missing = await one_answer(fleet, StepRollout(plugin="ghost", step="promote"))
+        assert missing.problem is Problem.NOT_FOUND
+
+
 async def test_a_plugin_is_reloaded_and_unloaded_by_order(
     url: str, prefix: str, tmp_path: Path, transport: Transport
 ) -> None:
@@ -169,7 +195,12 @@ async def test_a_worker_that_takes_no_orders_refuses_them_and_answers_questions(
 ) -> None:
     write_plugin(tmp_path, "plain")
     async with member(tmp_path, url, prefix, obeys=False) as one, asking(transport, prefix) as fleet:
-        for order in (Reload(plugin="plain"), Unload(plugin="plain"), Drain()):
+        for order in (
+            Reload(plugin="plain"),
+            Unload(plugin="plain"),
+            StepRollout(plugin="plain", step="start"),
+            Drain(),
+        ):
             refused = await one_answer(fleet, order)
             assert refused.problem is Problem.REFUSED
             assert refused.error == "this worker answers questions and takes no orders (--no-orders)"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.guests import answering, write_plugin
 from warren.bus import Message, Request
-from warren.manifests import Rollout, VersionReq, parse_version
+from warren.manifests import VersionReq, parse_version
 from warren.plugins import LoadFailed, Outcome, PluginManager, PluginNotFound
 from warren.workers.metrics import ROLLOUT_DECISIONS, ROLLOUT_PERCENT, WorkerMetrics
 from warren.workers.rollout import State
@@ -360,7 +360,7 @@ async def test_counts_begin_anew_when_the_old_version_is_another(bench: Bench) -
 async def test_an_order_can_roll_out_any_version_with_any_policy(bench: Bench) -> None:
     await bench.load("1.0.0")
     await bench.load("2.0.0")
-    bench.rollouts.start("mole", "1.0.0", Rollout(percent=90))
+    bench.rollouts.start("mole", "1.0.0", percent=90.0)
     assert bench.versions() == {"1.0.0", "2.0.0"}
     assert json.loads(json.dumps(asdict(bench.status)))["policy"]["percent"] == 90, "it is data"
     bench.rollouts.promote("mole", "2.0.0 is slow")

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
@@ -109,6 +109,30 @@ class Unload(Order):
     with_dependants: bool = False
 
 
+class ListRollouts(Order):
+    """Which new versions are rolled out, and how are they doing?"""
+
+    name = "rollouts"
+
+    plugin: PluginName | None = None
+
+
+class StepRollout(Order):
+    """Begin the rollout of a version, promote it, or roll it back.
+
+    To `start`: without a version that of the highest; `percent` and `shadow` take the place of what its manifest says.
+    """
+
+    name = "rollout"
+    changes = True
+
+    plugin: PluginName
+    step: Literal["start", "promote", "roll_back"]
+    version: PluginVersion | None = None
+    percent: Annotated[float, Field(ge=0.01, le=99)] | None = None
+    shadow: bool | None = None
+
+
 class Drain(Order):
     """Take no more, finish, and end."""
 
@@ -118,7 +142,7 @@ class Drain(Order):
 
 #: Every order, by its name.
 ORDERS: Final[Mapping[str, type[Order]]] = MappingProxyType(
-    {order.name: order for order in (Ping, ListPlugins, Inspect, Reload, Unload, Drain)}
+    {order.name: order for order in (Ping, ListPlugins, Inspect, Reload, Unload, ListRollouts, StepRollout, Drain)}
 )
 
 

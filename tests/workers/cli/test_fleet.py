@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from rich.cells import cell_len
 
 from tests.workers.cli.commands import NO_BROKER, warren
 from tests.workers.cli.fleet_sample import NOW, PICTURE, fleet, picture, text, view
-from warren.bus import Answer, Drain, Heard, Problem, Reload, Unload
+from warren.bus import Answer, Drain, Heard, Problem, Reload, StepRollout, Unload
 from warren.workers.cli.exit_codes import ExitCode
-from warren.workers.cli.fleet_view import answer_line, inspected, rates, survey_view
+from warren.workers.cli.fleet_view import answer_line, inspected, rates, rollouts_view, survey_view
 from warren.workers.cli.fleet_work import verdict
 from warren.workers.cli.place import Place
 from warren.workers.cli.survey import survey_data
@@ -91,12 +91,46 @@ def test_how_it_ended_is_said_and_is_the_exit_code(
     assert bool(said) is bool(says)
 
 
+ROLLOUT: Final[dict[str, Any]] = {
+    "plugin": "a",
+    "state": "canary",
+    "reason": "40 of 50 requests yet",
+    "elapsed_s": 75.0,
+    "policy": {"percent": 10.0},
+    "new": {"version": "2.0.0", "requests": 40, "failures": 3, "mean_fuel": 1234.5},
+    "old": {"version": "1.0.0", "requests": 360, "failures": 1, "mean_fuel": None},
+}
+
+
+def test_rollouts_are_shown_for_each_worker() -> None:
+    told = [
+        Answer(worker="w-1", answer={"rollouts": [ROLLOUT]}),
+        Answer(worker="w-2", answer={"rollouts": []}),
+        Answer(worker="w-3", answer={"rollouts": [{"plugin": "\x1b[2J"}]}),
+    ]
+    assert rollouts_view(told).plain.splitlines() == [
+        "w-1",
+        "  a 2.0.0: canary, 10 % for 1m",
+        "  2.0.0         40 requests, 3 failed, 1,234 fuel each",
+        "  1.0.0         360 requests, 1 failed",
+        "  reason        40 of 50 requests yet",
+        "w-2  nothing is rolled out",
+        "w-3  what it tells makes no sense",
+    ]
+
+
 @pytest.mark.parametrize(
     ("order", "answer", "line"),
     [
         (Reload(plugin="digest"), {"plugin": "digest", "version": "1.0.0"}, "reloaded digest 1.0.0"),
         (Unload(plugin="a"), {"unloaded": [{"plugin": "a", "version": "1.0.0"}]}, "unloaded a 1.0.0"),
         (Drain(), {"in_flight": 3}, "drains; 3 under way"),
+        (
+            StepRollout(plugin="a", step="start"),
+            {"rollouts": [ROLLOUT]},
+            "a 2.0.0 is tried, beside 1.0.0",
+        ),
+        (StepRollout(plugin="a", step="start"), {"rollouts": [{"plugin": "a"}]}, "what it tells makes no sense"),
         (Reload(plugin="digest"), {"plugin": "\x1b[2J", "version": "1"}, "reloaded \\u001b[2J 1"),
         (Drain(), {"in_flight": "many"}, "what it tells makes no sense"),
         (Unload(plugin="a"), {"unloaded": [7]}, "what it tells makes no sense"),

@@ -15,7 +15,19 @@ from importlib.metadata import version as distribution_version
 from types import MappingProxyType
 from typing import Any, Final
 
-from warren.bus import Announcement, Drain, Inspect, ListPlugins, Order, Ping, Reload, Unload, WorkerState
+from warren.bus import (
+    Announcement,
+    Drain,
+    Inspect,
+    ListPlugins,
+    ListRollouts,
+    Order,
+    Ping,
+    Reload,
+    StepRollout,
+    Unload,
+    WorkerState,
+)
 from warren.plugins import Plugin, PluginManager, PluginNotFound
 
 from . import metrics
@@ -110,6 +122,33 @@ async def unload(here: Here, order: Unload) -> Answered:
     return {"unloaded": [{"plugin": name, "version": version} for name, version in sorted(gone)]}
 
 
+def list_rollouts(here: Here, order: ListRollouts) -> Answered:
+    if order.plugin is not None:
+        _check_loaded(here, order.plugin)
+    statuses = here.worker.rollouts.status()
+    return {"rollouts": [asdict(one) for one in statuses if order.plugin in (None, one.plugin)]}
+
+
+def step_rollout(here: Here, order: StepRollout) -> Answered:
+    _check_loaded(here, order.plugin)
+    rollouts = here.worker.rollouts
+    if order.step == "start":
+        changed = {"percent": order.percent, "shadow": order.shadow}
+        rollouts.start(
+            order.plugin, order.version, **{name: value for name, value in changed.items() if value is not None}
+        )
+    elif order.step == "promote":
+        rollouts.promote(order.plugin)
+    else:
+        rollouts.roll_back(order.plugin)
+    return list_rollouts(here, ListRollouts(plugin=order.plugin))
+
+
+def _check_loaded(here: Here, name: str) -> None:
+    if not any(plugin.name == name for plugin in here.manager.plugins()):
+        raise PluginNotFound(name)
+
+
 def drain(here: Here, _: Drain) -> Answered:
     here.stop()
     return {"in_flight": sum(_numbers(here.worker.metrics.snapshot()[metrics.IN_FLIGHT.name]))}
@@ -123,6 +162,8 @@ HANDLERS: Final[Mapping[type[Order], Handler]] = MappingProxyType(
         Inspect: inspect,
         Reload: reload,
         Unload: unload,
+        ListRollouts: list_rollouts,
+        StepRollout: step_rollout,
         Drain: drain,
     }
 )

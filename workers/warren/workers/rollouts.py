@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from warren.manifests import Rollout
-from warren.plugins import LifecycleEvent, Plugin, PluginManager, PluginRefused
+from warren.plugins import LifecycleEvent, Plugin, PluginError, PluginManager, PluginRefused
 
 from .metrics import SHADOW_RESULTS, WorkerMetrics
 from .rollout import NEXT, State, Step, Tally
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _DEFAULT_POLICY: Final = Rollout()
 
 
-class RolloutRefused(Exception):
+class RolloutRefused(PluginError):
     """An order that cannot be followed; nothing has changed."""
 
     def __init__(self, plugin: str, reason: str) -> None:
@@ -127,11 +127,11 @@ class Rollouts:
 
     # Orders.
 
-    def start(self, name: str, version: str | None = None, policy: Rollout | None = None) -> None:
+    def start(self, name: str, version: str | None = None, **changes: Any) -> None:
         """Begin a rollout, whatever was decided before. Raises `RolloutRefused`.
 
-        Without a version it is that of the highest; without a policy that of its manifest, or the defaults. What is
-        rolled out already, and is another, is rolled back.
+        Without a version it is that of the highest. `changes` are fields of `Rollout`, and take the place of what its
+        manifest says. What is rolled out already, and is another, is rolled back.
         """
         versions = self._versions(name)
         candidate = versions[-1] if versions and version is None else _of_version(versions, version)
@@ -147,7 +147,8 @@ class Rollouts:
         if running is not None:
             self._step(running, Step.ROLL_BACK, f"{candidate.version} is rolled out instead, by order")
         self._decided.pop(candidate.identity, None)
-        self._begin(candidate, base, policy or candidate.manifest.rollout or _DEFAULT_POLICY, ordered=True)
+        stated = candidate.manifest.rollout or _DEFAULT_POLICY
+        self._begin(candidate, base, Rollout.model_validate(stated.model_dump() | changes), ordered=True)
         self._reroute(name)
 
     def promote(self, name: str, reason: str = "by order") -> None:

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from .dead import dead
 from .exit_codes import MEANINGS
 from .failures import report
-from .fleet import fleet
+from .fleet import FLEET_PANEL, fleet
 from .options import (
     DEFAULT_PREFIX,
     DEFAULT_TIMEOUT_S,
@@ -34,6 +34,7 @@ from .options import (
     Timeout,
 )
 from .plugins import plugins
+from .rollout import rollout
 
 DEFAULT_BROKER: Final = "amqp://localhost"
 DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
@@ -67,6 +68,7 @@ app = typer.Typer(
 
 
 app.add_typer(fleet)
+app.add_typer(rollout, name="rollout", rich_help_panel=FLEET_PANEL)
 app.add_typer(dead, name="dead")
 app.add_typer(plugins, name="plugins")
 

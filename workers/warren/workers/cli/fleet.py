@@ -23,7 +23,7 @@ RELOAD_S: Final = 60.0
 
 ORDER_S: Final = 10.0
 
-_PANEL: Final = "The fleet"
+FLEET_PANEL: Final = "The fleet"
 
 PluginName = Annotated[str, typer.Argument(metavar="PLUGIN", help="The plugin's name.")]
 Version = Annotated[str | None, typer.Argument(metavar="VERSION", help="This version of it alone.")]
@@ -32,7 +32,7 @@ OneWorker = Annotated[
 ]
 
 
-@fleet.command(rich_help_panel=_PANEL)
+@fleet.command(rich_help_panel=FLEET_PANEL)
 def ps(
     *,
     broker: FleetBroker,
@@ -46,7 +46,7 @@ def ps(
     return run_ps(Place(broker, prefix, timeout), as_json=as_json)
 
 
-@fleet.command(rich_help_panel=_PANEL)
+@fleet.command(rich_help_panel=FLEET_PANEL)
 def top(
     *,
     broker: FleetBroker,
@@ -62,7 +62,7 @@ def top(
     return run(Place(broker, prefix, timeout), every, once=once, as_json=as_json)
 
 
-@fleet.command(rich_help_panel=_PANEL)
+@fleet.command(rich_help_panel=FLEET_PANEL)
 def inspect(
     plugin: PluginName,
     *,
@@ -78,7 +78,7 @@ def inspect(
     return run_inspect(Place(broker, prefix, timeout), plugin, worker, as_json=as_json)
 
 
-@fleet.command(rich_help_panel=_PANEL)
+@fleet.command(rich_help_panel=FLEET_PANEL)
 def reload(
     plugin: PluginName,
     version: Version = None,
@@ -95,7 +95,7 @@ def reload(
     return run_reload(Place(broker, prefix, timeout), plugin, version, worker, as_json=as_json)
 
 
-@fleet.command(rich_help_panel=_PANEL)
+@fleet.command(rich_help_panel=FLEET_PANEL)
 def unload(
     plugin: PluginName,
     version: Version = None,
@@ -116,7 +116,7 @@ def unload(
     return run_unload(place, plugin, version, worker, with_dependants=with_dependants, as_json=as_json)
 
 
-@fleet.command(rich_help_panel=_PANEL)
+@fleet.command(rich_help_panel=FLEET_PANEL)
 def drain(
     worker: Annotated[str | None, typer.Argument(metavar="WORKER", help="Its name, as `ps` shows it.")] = None,
     *,

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from warren.bus import Answer, Drain, Order, Reload, Unload
+from warren.bus import Answer, Drain, Order, Reload, StepRollout, Unload
 
 from ..text import age, duration, printable, size
 from .reports import (
@@ -23,6 +23,9 @@ from .reports import (
     InspectedVersion,
     InspectReport,
     ReloadReport,
+    RolloutReport,
+    RolloutsReport,
+    SideReport,
     UnloadReport,
     WorkerReport,
     read_report,
@@ -33,6 +36,11 @@ from .survey import PluginLine, Survey
 WIDE: Final = 110
 
 _STATES: Final = {"serving": "green", "draining": "yellow"}
+
+_ROLLOUT_STATES: Final = {"canary": "yellow", "shadow": "yellow", "promoted": "green", "rolled_back": "red"}
+
+#: How a version is in the states of a rollout.
+_IN_STATE: Final = {"canary": "tried", "shadow": "shadowed", "promoted": "promoted", "rolled_back": "rolled back"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +273,43 @@ def _percentiles(half: int | None, nearly_all: int | None, shown: Callable[[int]
     return "" if half is None or nearly_all is None else f"p50 {shown(half)}, p99 {shown(nearly_all)}"
 
 
+def rollouts_view(answers: list[Answer]) -> Text:
+    """What workers told of their rollouts."""
+    text = Text()
+    for answer in answers:
+        text.append(printable(answer.worker), "cyan")
+        report = read_report(RolloutsReport, answer)
+        if report is None:
+            text.append(f"  {NONSENSE}\n", "red")
+            continue
+        if not report.rollouts:
+            text.append("  nothing is rolled out\n", "dim")
+            continue
+        for one in report.rollouts:
+            text.append(_rollout(one))
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def _rollout(one: RolloutReport) -> Text:
+    state = one.state.replace("_", " ")
+    text = Text.assemble(("\n  ", ""), (printable(one.plugin), "bold"), f" {printable(one.new.version)}: ")
+    text.append(printable(state), _ROLLOUT_STATES.get(one.state, ""))
+    if one.state in ("canary", "shadow"):
+        text.append(f", {one.policy.percent:g} % for {age(one.elapsed_s)}")
+    facts = {side.version: _side(side) for side in (one.new, one.old)}
+    if one.shadow_runs:
+        facts["answers"] = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in one.shadow_runs.items())
+    facts["reason"] = one.reason
+    return text.append(_lines(facts))
+
+
+def _side(side: SideReport) -> str:
+    fuel = "" if side.mean_fuel is None else f", {side.mean_fuel:,.0f} fuel each"
+    return f"{side.requests:,} requests, {side.failures:,} failed{fuel}"
+
+
 def answer_line(order: Order, answer: Answer) -> Text:
     """What one worker did."""
     return Text.assemble((printable(answer.worker), "cyan"), f"  {printable(_done(order, answer) or NONSENSE)}")
@@ -275,6 +320,9 @@ def _done(order: Order, answer: Answer) -> str | None:
         return f"reloaded {reloaded.plugin} {reloaded.version}"
     if isinstance(order, Unload) and (unloaded := read_report(UnloadReport, answer)):
         return f"unloaded {', '.join(f'{one.plugin} {one.version}' for one in unloaded.unloaded)}"
+    if isinstance(order, StepRollout) and (rolled := read_report(RolloutsReport, answer)) and rolled.rollouts:
+        one = rolled.rollouts[0]
+        return f"{one.plugin} {one.new.version} is {_IN_STATE.get(one.state, one.state)}, beside {one.old.version}"
     if isinstance(order, Drain) and (draining := read_report(DrainReport, answer)):
         return f"drains; {draining.in_flight:,} under way"
     return None

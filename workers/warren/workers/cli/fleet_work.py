@@ -20,10 +20,12 @@ from warren.bus import (
     Fleet,
     Heard,
     Inspect,
+    ListRollouts,
     Names,
     Order,
     Problem,
     Reload,
+    StepRollout,
     Transport,
     Unload,
     connect,
@@ -31,7 +33,7 @@ from warren.bus import (
 
 from .exit_codes import ExitCode
 from .failures import WrongUsage
-from .fleet_view import answer_line, inspected, survey_view
+from .fleet_view import answer_line, inspected, rollouts_view, survey_view
 from .json_data import print_json
 from .logs import configure_logging
 from .output import print_error, stdout
@@ -88,6 +90,21 @@ def run_unload(
 ) -> ExitCode:
     order = _order(Unload, plugin=plugin, version=version, worker=worker, with_dependants=with_dependants)
     return _run(place, order, as_json=as_json)
+
+
+def run_rollouts(place: Place, plugin: str | None, worker: str | None, *, as_json: bool) -> ExitCode:
+    heard = _ask(place, _order(ListRollouts, plugin=plugin, worker=worker), as_json=as_json)
+    if as_json:
+        print_json({"plugin": plugin, **_data(heard)})
+    else:
+        answers = [answer for answer in by_worker(heard.answers.values()) if answer.answer is not None]
+        if answers:
+            stdout().print(rollouts_view(answers), soft_wrap=True)
+    return verdict(place, heard)
+
+
+def run_rollout(place: Place, plugin: str, worker: str | None, *, as_json: bool, **step: Any) -> ExitCode:
+    return _run(place, _order(StepRollout, plugin=plugin, worker=worker, **step), as_json=as_json)
 
 
 def run_drain(place: Place, worker: str | None, *, everything: bool, as_json: bool) -> ExitCode:

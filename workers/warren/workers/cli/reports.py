@@ -111,6 +111,38 @@ class UnloadReport(Report):
     unloaded: tuple[ReloadReport, ...]
 
 
+class SideReport(Report):
+    """One side of a rollout."""
+
+    version: str
+    requests: int = 0
+    failures: int = 0
+    mean_fuel: float | None = None
+
+
+class RolloutPolicyReport(Report):
+    percent: float
+
+
+class RolloutReport(Report):
+    """A rollout as it stands; see `warren.workers.rollouts.RolloutStatus`."""
+
+    plugin: str
+    state: str
+    reason: str = ""
+    elapsed_s: float = 0.0
+    policy: RolloutPolicyReport
+    new: SideReport
+    old: SideReport
+    shadow_runs: dict[str, int] = {}
+
+
+class RolloutsReport(Report):
+    """The answer to `rollouts`, and to `rollout`."""
+
+    rollouts: tuple[RolloutReport, ...]
+
+
 class DrainReport(Report):
     """The answer to `drain`."""
 
