@@ -1,12 +1,12 @@
 """What the benchmark says: each worker's figures, their ratios to a plain aio-pika worker, and what is required.
 
-Percentiles are taken over the round trips of all rounds together; everything else is the median of the rounds.
+Everything is the median of the rounds, and a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -64,16 +64,26 @@ class Measured:
     rounds: Sequence[Round]
 
     def figures(self) -> dict[Figure, float | None]:
-        """The figures of the table; no broker's where it could not be looked at."""
-        p50_ms, p99_ms = percentiles([took for each in self.rounds for took in each.round_trips_ms])
-        broker = [each.broker_cpu_s_per_1000 for each in self.rounds if each.broker_cpu_s_per_1000 is not None]
-        return {
-            "requests_per_s": statistics.median(each.requests_per_s for each in self.rounds),
-            "cpu_s_per_1000": statistics.median(each.cpu_s_per_1000 for each in self.rounds),
-            "broker_cpu_s_per_1000": statistics.median(broker) if broker else None,
-            "p50_ms": p50_ms,
-            "p99_ms": p99_ms,
-        }
+        """The figures of the table: the median of the rounds; no broker's where it could not be looked at."""
+        each = [figures(one) for one in self.rounds]
+        return {figure: _median([one[figure] for one in each]) for figure in HEADINGS}
+
+
+def figures(one: Round) -> dict[Figure, float | None]:
+    """Those of one round."""
+    p50_ms, p99_ms = percentiles(one.round_trips_ms)
+    return {
+        "requests_per_s": one.requests_per_s,
+        "cpu_s_per_1000": one.cpu_s_per_1000,
+        "broker_cpu_s_per_1000": one.broker_cpu_s_per_1000,
+        "p50_ms": p50_ms,
+        "p99_ms": p99_ms,
+    }
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
@@ -88,9 +98,12 @@ def ratio(value: float | None, reference: float | None) -> float | None:
 
 
 def ratios(worker: Measured, reference: Measured) -> dict[Figure, float | None]:
-    """A worker's figures as multiples of another's."""
-    theirs = reference.figures()
-    return {figure: ratio(value, theirs[figure]) for figure, value in worker.figures().items()}
+    """A worker's figures as multiples of another's: the median of the rounds' own ratios.
+
+    What is measured within a minute or two is compared, since a machine that is shared can be half as fast in the next.
+    """
+    pairs = [(figures(one), figures(other)) for one, other in zip(worker.rounds, reference.rounds, strict=True)]
+    return {figure: _median(ratio(one[figure], other[figure]) for one, other in pairs) for figure in HEADINGS}
 
 
 def judged(workers: Sequence[Measured]) -> list[tuple[Target, float]]:

@@ -8,7 +8,7 @@ import os
 from aio_pika import DeliveryMode, Message
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue  # pyright: ignore[reportMissingImports]
 
-PREFETCH = 100
+PREFETCH = 250
 
 broker = AioPikaBroker(
     os.environ["BENCH_URL"],
