@@ -37,7 +37,7 @@ SETTLING_LOOK_S: Final = 0.5
 SETTLING_LIMIT_S: Final = 10.0
 
 #: How often results are counted; an end is seen this much too late at most.
-COUNT_EVERY_S: Final = 0.01
+COUNT_EVERY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)

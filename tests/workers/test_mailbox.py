@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from warren.bus import DELIVERY_COUNT, Delivery, MemoryBroker, MemoryTransport, Message, Queue, Topology
-from warren.workers.mailbox import Mailbox, Served
+from warren.workers.mailbox import TURN_S, Mailbox, Served
 from warren.workers.metrics import WorkerMetrics
 
 QUEUE = "mailbox"
@@ -139,6 +139,28 @@ async def test_what_comes_while_it_drains_goes_back(serving: Serving) -> None:
     await serving.mailbox.drain(0)
     assert await serving.publisher.depth(QUEUE) == 1
     assert not serving.under_way
+
+
+async def test_a_turn_takes_as_many_as_have_their_time_in_it(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox = Mailbox(
+        serving.transport, QUEUE, serving.serve, prefetch=1000, metrics=serving.metrics, under_way=serving.tasks
+    )
+    now_s = 0.0
+    turns: list[int] = []
+
+    def serve(deliveries: Sequence[Delivery]) -> list[Served]:
+        nonlocal now_s
+        now_s += len(deliveries) * TURN_S / 7
+        turns.append(len(deliveries))
+        return [None] * len(deliveries)
+
+    monkeypatch.setattr(mailbox, "_serve", serve)
+    monkeypatch.setattr(mailbox, "_clock", lambda: now_s)
+    await serving.publish(*(b"%d" % number for number in range(100)))
+    await mailbox.start()
+    await until(lambda: sum(turns) == 100)
+    await mailbox.drain(0)
+    assert max(turns) == 7
 
 
 async def test_deliveries_that_a_defect_keeps_from_being_served_go_back(

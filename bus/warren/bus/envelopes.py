@@ -9,6 +9,7 @@ shape is others' to break and the bytes go to somebody else anyway (an event's e
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -126,16 +127,16 @@ def read_request(message: Message, plugin: str, *, max_bytes: int = DEFAULT_MAX_
     """
     if len(message.body) > max_bytes:
         raise MalformedMessage(f"the message is {len(message.body):,} bytes long; at most {max_bytes:,} are allowed")
-    if unreadable := text_header(message.headers, Header.UNREADABLE):
-        raise MalformedMessage(f"properties of the message that cannot be read: {unreadable}")
-    if (size := headers_size(message.headers)) > MAX_HEADERS_BYTES:
-        raise MalformedMessage(f"the headers take {size:,} bytes; at most {MAX_HEADERS_BYTES:,} are allowed")
+    headers = message.headers
+    if headers:
+        _check_headers(headers)
     if message.type == EVENT_TYPE:
         _read_envelope(message.body)
         action, body = ON_MESSAGE, _request_body(ON_MESSAGE, message.body)
     else:
         action, body = _read_action(message, plugin), message.body
-    headers = message.headers
+    if not headers:
+        return Request(plugin, action, body, message, None, None, 1, 0, None)
     attempt = count_header(headers, Header.ATTEMPT, 1) + count_header(headers, DELIVERY_COUNT, 0)
     return Request(
         plugin,
@@ -149,6 +150,13 @@ def read_request(message: Message, plugin: str, *, max_bytes: int = DEFAULT_MAX_
         text_header(headers, Header.FROM),
         text_header(headers, Header.RESOLVED_VERSION),
     )
+
+
+def _check_headers(headers: Mapping[str, Any]) -> None:
+    if unreadable := text_header(headers, Header.UNREADABLE):
+        raise MalformedMessage(f"properties of the message that cannot be read: {unreadable}")
+    if (size := headers_size(headers)) > MAX_HEADERS_BYTES:
+        raise MalformedMessage(f"the headers take {size:,} bytes; at most {MAX_HEADERS_BYTES:,} are allowed")
 
 
 def _request_body(action: str, data: bytes) -> bytes:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -41,8 +42,11 @@ GIVE_BACK_PAUSES_S: Final = (0.2, 2.0)
 #: How long suspects wait for what runs beside them. Longer runs are not waited for: nothing is taken meanwhile.
 SUSPECTS_WAIT_S: Final = 1.0
 
-#: Deliveries that are served in one turn of the event loop.
-TURN: Final = 32
+#: Deliveries that are served in one turn of the event loop at most: 128 cost a sixth less each than 32 do, measured.
+TURN: Final = 128
+
+#: How long a turn is to take. What else the event loop has to do waits for that, and for the first results, too.
+TURN_S: Final = 0.02
 
 #: Between attempts to consume again.
 CONSUME_PAUSE_S: Final = 1.0
@@ -91,6 +95,8 @@ class Mailbox:
         self._more: Consumer | None = None
         self._waiting: deque[Delivery] = deque()
         self._arrived: list[Delivery] = []
+        self._turn = 1
+        self._clock = time.monotonic
         self._may_widen = False
         self._adapting: asyncio.Task[None] | None = None
         self._failures = Failures(queue)
@@ -194,14 +200,18 @@ class Mailbox:
         self._arrived.append(delivery)
 
     def _serve_arrived(self) -> None:
-        """Serve what has come, no more in a turn than `TURN`."""
+        """Serve what has come, and no more than has its time in one turn, as far as one can tell from the last."""
         if self._draining.is_set():  # it goes back
             return
-        deliveries, self._arrived = self._arrived[:TURN], self._arrived[TURN:]
+        count = self._turn
+        deliveries, self._arrived = self._arrived[:count], self._arrived[count:]
         if self._arrived:
             asyncio.get_running_loop().call_soon(self._serve_arrived)
+        began = self._clock()
         for delivery, served in zip(deliveries, self._served(deliveries), strict=True):
             self._follow(delivery, served)
+        took_s = max(self._clock() - began, 1e-9)
+        self._turn = max(1, min(TURN, int(len(deliveries) * TURN_S / took_s)))
 
     def _served(self, deliveries: Sequence[Delivery]) -> Sequence[Served]:
         try:
