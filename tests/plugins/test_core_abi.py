@@ -53,4 +53,4 @@ def test_numbers_may_have_any_number_of_digits() -> None:
 def test_a_hostile_megabyte_takes_no_more_than_a_moment(hostile: bytes) -> None:
     began = time.process_time()
     assert object_prefix(hostile) is None
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10  # a quadratic search takes minutes

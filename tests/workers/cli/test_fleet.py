@@ -110,7 +110,7 @@ def test_rollouts_are_shown_for_each_worker() -> None:
     ]
     assert rollouts_view(told).plain.splitlines() == [
         "w-1",
-        "  a 2.0.0: canary, 10 % for 1m",
+        "  a 2.0.0: canary, 10 % for 1 min",
         "  2.0.0         40 requests, 3 failed, 1,234 fuel each",
         "  1.0.0         360 requests, 1 failed",
         "  reason        40 of 50 requests yet",
