@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPConnection
@@ -95,7 +95,14 @@ class Watched:
     def children(self) -> list[psutil.Process]:
         """The worker processes of a supervisor, in the order of their start."""
         children = psutil.Process(self.process.process.pid).children()
-        return sorted((each for each in children if "spawn_main" in " ".join(each.cmdline())), key=lambda one: one.pid)
+        return sorted((each for each in children if _is_worker(each)), key=lambda one: one.pid)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Whether it is a worker process, and not one that has ended meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
 
 
 @asynccontextmanager

@@ -6,9 +6,11 @@ import asyncio
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 import wasmtime
 
@@ -71,7 +73,8 @@ async def test_a_worker_that_drains_is_live_and_not_ready(broker: Broker, prefix
         assert (await worker.probes.get("/live")).status == 200
         call.cancel()
         for child in worker.children():
-            child.kill()
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         await worker.process.process.wait()
 
 
