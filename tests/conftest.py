@@ -7,9 +7,14 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.broker import Broker, NoBroker, any_broker
 from warren.plugins.artefacts import CACHE_VARIABLE
+
+# How long an example takes is the machine's affair.
+settings.register_profile("warren", deadline=None)
+settings.load_profile("warren")
 
 
 @pytest.fixture(scope="session")
