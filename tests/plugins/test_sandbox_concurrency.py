@@ -98,7 +98,7 @@ async def test_the_deadline_holds_while_the_event_loop_goes_on(
         outcome = await sandbox.run(b"{}")
         took_s = time.monotonic() - began
     assert (outcome.kind, outcome.error) == ("deadline_exceeded", "the run took longer than its limit of 0.3 s")
-    assert took_s >= 0.3
+    assert 0.3 <= took_s < 10  # the deadline, and whatever a busy machine adds
     assert len(ticks) >= 3  # the loop went on; how often it was let is the machine's affair
 
 

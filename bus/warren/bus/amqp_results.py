@@ -2,7 +2,7 @@
 
 Names and types of a result's headers never change: there is one layout for the numbers, one blob for what many results
 have in common, and two texts that are new each time. It is the table that `amqp_fields.table` makes of the same
-headers, in a third of the time.
+headers (a test holds them together), without a dictionary on the way.
 """
 
 from __future__ import annotations
