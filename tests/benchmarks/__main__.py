@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,12 +74,17 @@ def measure(broker: Broker, scale: Scale, only: Sequence[str], scratch: Path, co
     rounds: dict[str, list[Round]] = {each.name: [] for each in taking_part}
     with load(broker.url, names, taking_part, broker.pid) as requests:
         for number in range(scale.rounds):
-            for each in taking_part:
-                console.print(f"round {number + 1} of {scale.rounds}: {each.name} …", style="dim", highlight=False)
-                rounds[each.name].append(requests.round(each, scale.requests, scale.round_trips))
+            tell = partial(_tell, console, f"round {number + 1} of {scale.rounds}")
+            of_each = requests.round(taking_part, scale.requests, scale.round_trips, tell)
+            for each, one in zip(taking_part, of_each, strict=True):
+                rounds[each.name].append(one)
         endurance = _endurance(requests, taking_part, scale, console)
     workers = [Measured(each.name, each.version, each.promise, rounds[each.name]) for each in taking_part]
     return Findings(workers, endurance)
+
+
+def _tell(console: Console, what: str, whose: str) -> None:
+    console.print(f"{what}: {whose} …", style="dim", highlight=False)
 
 
 def takes_part(contender: Contender, only: Sequence[str]) -> bool:
@@ -89,7 +95,7 @@ def takes_part(contender: Contender, only: Sequence[str]) -> bool:
 def _endurance(requests: Load, workers: Sequence[Contender], scale: Scale, console: Console) -> Endurance | None:
     for each in workers:
         if each.name == WARREN:
-            console.print(f"{scale.in_a_row:,} requests in a row: {each.name} …", style="dim", highlight=False)
+            _tell(console, f"{scale.in_a_row:,} requests in a row", each.name)
             return requests.endurance(each, scale.in_a_row)
     return None
 

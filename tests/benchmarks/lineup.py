@@ -119,15 +119,15 @@ def taskiq(url: str, names: Names) -> Contender:
 def dramatiq(url: str, names: Names) -> Contender:
     """Dramatiq, one process of its usual 8 threads, so that others work while one waits for a confirm.
 
-    It declares classic queues only, and has no results over RabbitMQ. Confirms have to be asked for.
+    It has no results over RabbitMQ. Quorum queues have to be asked for by a subclass of its broker; and confirms, too.
     """
     queue = names.mailbox("dramatiq")
-    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{queue}.XQ"}
+    dead = {"x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{queue}.XQ"}
     return Contender(
         name=DRAMATIQ,
         plugin="dramatiq",
         version=version("dramatiq"),
-        promise="classic queue; the actor publishes its result and waits for the confirm; then acks; 8 threads",
+        promise="quorum queue; the actor publishes its result and waits for the confirm; then acks; 8 threads",
         queues={queue: dead, f"{queue}.DQ": dead, f"{queue}.XQ": {"x-message-ttl": 7 * 86_400_000}},
         envelope=dramatiq_task(queue),
         command=[str(BIN / "dramatiq"), "--processes", "1", "--threads", "8", app("dramatiq_app")],

@@ -1,14 +1,17 @@
-"""The load on a worker: a backlog of requests to work off, a steady trickle, a burst, and very many in a row.
+"""The load on workers: a backlog of requests to work off, a steady trickle, a burst, and very many in a row.
 
 The results of a backlog are left in a queue and counted there. A collector would compete with the worker and the
 broker for the processor, and on a small machine it would decide the figures. The first tenth of a backlog warms up.
+
+A round trip is mostly the broker's, whose share of it drifts by more than workers differ: all workers are up together
+then, and are called in turns of half a second.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +25,9 @@ from warren.bus.topology import Exchange, Names, base_topology
 
 #: The pace of round trips. No worker here is near its limit at that.
 REQUESTS_PER_S: Final = 200
+
+#: Round trips of one worker before it is the next one's turn.
+TURN: Final = 100
 
 BURST: Final = 2_000
 
@@ -42,7 +48,7 @@ COUNT_EVERY_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A backlog worked off, and then round trips with the same process. The broker's processor time, where known."""
+    """A backlog worked off, and then round trips. The broker's processor time, where known."""
 
     requests_per_s: float
     cpu_s_per_1000: float
@@ -88,16 +94,43 @@ class Load:
         self._results = results
         self._broker_pid = broker_pid
 
-    def round(self, contender: Contender, requests: int, round_trips: int) -> Round:
-        """Let a worker find a backlog, and then call it at `REQUESTS_PER_S`."""
+    def round(
+        self, contenders: Sequence[Contender], requests: int, round_trips: int, tell: Callable[[str], None]
+    ) -> list[Round]:
+        """Let each worker find a backlog, and then call all of them at `REQUESTS_PER_S`. `tell` hears whose turn it is.
+
+        The rounds come in the order of the workers.
+        """
+        worked_off: list[tuple[_Sample, _Sample]] = []
+        for each in contenders:
+            tell(each.name)
+            worked_off.append(self._work_off(each, requests))
+        self._let_broker_settle()
+        tell("round trips")
+        round_trips_ms = self._round_trips_ms(contenders, round_trips)
+        return [
+            start.until(end, took_ms) for (start, end), took_ms in zip(worked_off, round_trips_ms, strict=True)
+        ]
+
+    def _work_off(self, contender: Contender, requests: int) -> tuple[_Sample, _Sample]:
+        """What is to be measured of a backlog begins and ends there."""
         self._fill(contender, requests)
         with contender.running() as worker:
             started, warm, done = (self._sample_at(results, worker) for results in (0, requests // 10, requests))
-            self._let_broker_settle()
-            with self._caller(contender, worker) as caller:
-                round_trips_ms = caller.calls_ms(round_trips, per_s=REQUESTS_PER_S)
         # So few requests can be done before they are first counted; then the start is measured too.
-        return (warm if warm.results < done.results else started).until(done, round_trips_ms)
+        return (warm if warm.results < done.results else started), done
+
+    def _round_trips_ms(self, contenders: Sequence[Contender], round_trips: int) -> list[list[float]]:
+        with ExitStack() as stack:
+            running = [(each, stack.enter_context(each.running())) for each in contenders]
+            callers = [stack.enter_context(self._caller(each, worker)) for each, worker in running]
+            for caller in callers:
+                caller.calls_ms(1)  # it is up
+            took_ms: list[list[float]] = [[] for _ in callers]
+            for done in range(0, round_trips, TURN):
+                for caller, so_far in zip(callers, took_ms, strict=True):
+                    so_far += caller.calls_ms(min(TURN, round_trips - done), per_s=REQUESTS_PER_S)
+            return took_ms
 
     def endurance(self, contender: Contender, requests: int) -> Endurance:
         """A burst, and then so many requests in a row, to one process."""

@@ -11,7 +11,15 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker  # pyright: ignore[reportMi
 
 PERSISTENT_JSON = pika.BasicProperties(content_type="application/json", delivery_mode=2)
 
-broker = RabbitmqBroker(url=os.environ["BENCH_URL"], confirm_delivery=True)
+
+class QuorumBroker(RabbitmqBroker):  # pyright: ignore[reportUntypedBaseClass]
+    """Dramatiq knows classic queues only; the requests of all workers here are in quorum queues."""
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, object]:
+        return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
+
+
+broker = QuorumBroker(url=os.environ["BENCH_URL"], confirm_delivery=True)
 dramatiq.set_broker(broker)
 
 
