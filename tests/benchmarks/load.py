@@ -108,9 +108,7 @@ class Load:
         self._let_broker_settle()
         tell("round trips")
         round_trips_ms = self._round_trips_ms(contenders, round_trips)
-        return [
-            start.until(end, took_ms) for (start, end), took_ms in zip(worked_off, round_trips_ms, strict=True)
-        ]
+        return [start.until(end, took_ms) for (start, end), took_ms in zip(worked_off, round_trips_ms, strict=True)]
 
     def _work_off(self, contender: Contender, requests: int) -> tuple[_Sample, _Sample]:
         """What is to be measured of a backlog begins and ends there."""
@@ -129,7 +127,7 @@ class Load:
             took_ms: list[list[float]] = [[] for _ in callers]
             for done in range(0, round_trips, TURN):
                 for caller, so_far in zip(callers, took_ms, strict=True):
-                    so_far += caller.calls_ms(min(TURN, round_trips - done), per_s=REQUESTS_PER_S)
+                    so_far.extend(caller.calls_ms(min(TURN, round_trips - done), per_s=REQUESTS_PER_S))
             return took_ms
 
     def endurance(self, contender: Contender, requests: int) -> Endurance:

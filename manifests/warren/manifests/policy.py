@@ -23,7 +23,10 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of one run. `network_timeout_s` is for one host call, `timeout_s` for the run with all of them."""
+    """The bounds of one run. `network_timeout_s` is for one host call, `timeout_s` for the run with all of them.
+
+    `storage_bytes` and `files_bytes` bound what all runs of a plugin keep: in its storage, and in its own directory.
+    """
 
     memory_bytes: int = 64 * MIB
     max_fuel: int = 10_000_000
@@ -31,6 +34,8 @@ class Limits:
     max_open_files: int = 10
     max_network_connections: int = 5
     network_timeout_s: float = 30.0
+    storage_bytes: int = 100 * MIB
+    files_bytes: int = 100 * MIB
 
     def within(self, ceiling: Limits) -> Limits:
         """The lower of the two, each limit for itself."""
@@ -41,6 +46,8 @@ class Limits:
             max_open_files=min(self.max_open_files, ceiling.max_open_files),
             max_network_connections=min(self.max_network_connections, ceiling.max_network_connections),
             network_timeout_s=min(self.network_timeout_s, ceiling.network_timeout_s),
+            storage_bytes=min(self.storage_bytes, ceiling.storage_bytes),
+            files_bytes=min(self.files_bytes, ceiling.files_bytes),
         )
 
 
@@ -53,6 +60,8 @@ class SomeLimits(TypedDict, total=False):
     max_open_files: int
     max_network_connections: int
     network_timeout_s: float
+    storage_bytes: int
+    files_bytes: int
 
 
 #: What capabilities need by their nature: computing takes memory and fuel, talking takes connections and patience.
@@ -90,11 +99,19 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one plugin may do under one policy. `notes` say in sentences what it asked for and did not get."""
+    """What one plugin may do under one policy. `notes` say in sentences what it asked for and did not get.
+
+    Files are globs below the plugin's own directory, and hosts as `permissions.network_host` writes them. Hosts may
+    have public addresses only, and those in `private_networks` (CIDR blocks).
+    """
 
     plugin: str
     capabilities: frozenset[Capability]
     limits: Limits
+    read_files: tuple[str, ...] = ()
+    write_files: tuple[str, ...] = ()
+    network_hosts: tuple[str, ...] = ()
+    private_networks: tuple[str, ...] = ()
     environment_vars: tuple[str, ...] = ()
     publish: tuple[TopicPattern, ...] = ()
     subscribe: tuple[TopicPattern, ...] = ()
@@ -117,13 +134,17 @@ def grant(manifest: Manifest, policy: Policy, runtime_version: Version) -> Grant
     asked = manifest.capabilities
     granted = policy.capabilities.intersection(asked.required + asked.optional)
     limits, lowered = _limits(manifest.resources, policy, granted)
-    variables = manifest.permissions.environment_vars
+    permissions = manifest.permissions
+    variables = permissions.environment_vars
     left_out = [f"the capability {name!r} is not granted" for name in asked.optional if name not in granted]
     hidden = [f"{name} is not passed on" for name in variables if name not in policy.environment_vars]
     return Grant(
         plugin=manifest.name,
         capabilities=granted,
         limits=limits,
+        read_files=permissions.read_files if "filesystem" in granted else (),
+        write_files=permissions.write_files if "filesystem" in granted else (),
+        network_hosts=permissions.network_hosts if "network" in granted else (),
         environment_vars=tuple(name for name in variables if name in policy.environment_vars),
         publish=manifest.bus.publish,
         subscribe=manifest.bus.subscribe,

@@ -29,12 +29,14 @@ from .errors import (
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
-from .outcome import Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
+from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .watcher import WatchOptions
 
 __all__ = [
     "STANDARD_FUNCTIONS",
+    "AuditEvent",
+    "AuditSeverity",
     "Callee",
     "Elsewhere",
     "GuestMessage",

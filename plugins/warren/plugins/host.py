@@ -18,7 +18,7 @@ from warren.manifests import Grant, is_plugin_name, is_topic
 
 from .errors import GuestFault, HostFunctionError
 from .module import shown
-from .outcome import Callee, GuestMessage, HostCall, LogLevel, LogLine, Outcome, Trail
+from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLevel, LogLine, Outcome, Trail
 from .wasi_process import Process
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,10 @@ _FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt)
 #: Host calls of a run, and of those it called, that its outcome lists; the others are only counted in their fuel.
 RECORDED_HOST_CALLS: Final = 64
 
-#: Characters kept of a host call's name and of its error; what they quote comes from the guest.
+#: Audit events of a run, and of those it called, that its outcome lists. The others are only counted.
+AUDIT_EVENTS: Final = 64
+
+#: Characters kept of a host call's name, of its error, and of what was asked for; what they quote comes from the guest.
 RECORDED_LENGTH: Final = 200
 
 
@@ -55,9 +58,9 @@ class HostSession:
     """
 
     __slots__ = (
-        "_began_ns", "_callee", "_caps", "_dropped_lines", "_functions", "_log_bytes_left", "_message_bytes_left",
-        "_not_begun", "_process", "_recorded_calls", "_timeout_s", "depth", "grant", "host_calls", "host_ns", "logs",
-        "messages", "trail",
+        "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
+        "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_timeout_s", "depth", "grant",
+        "host_calls", "host_ns", "logs", "messages", "trail",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +90,8 @@ class HostSession:
         self._log_bytes_left = caps.log_bytes
         self._message_bytes_left = caps.message_bytes
         self._dropped_lines = 0
+        self._audit: list[AuditEvent] = []
+        self._dropped_events = 0
         self._not_begun: Awaitable[Any] | None = None
         self._callee: Callee | None = None
         self._recorded_calls = 0
@@ -125,10 +130,40 @@ class HostSession:
         last = LogLine("warn", f"{self._dropped_lines:,} more lines were dropped: too much was logged", time.time_ns())
         return (*self.logs, last)
 
+    def used(self, power: str, asked: str) -> None:
+        """The guest has used a power that it was granted."""
+        self._note("debug", power, asked, None)
+
+    def refused(self, power: str, asked: str, reason: str, *, severity: AuditSeverity = "warning") -> None:
+        """The guest asked for what it may not do, and did not get it."""
+        self._note(severity, power, asked, reason)
+
+    def _note(self, severity: AuditSeverity, power: str, asked: str, refusal: str | None) -> None:
+        self._keep_event(AuditEvent(severity, power, asked[:RECORDED_LENGTH], refusal, time.time_ns()))
+
+    def _keep_event(self, event: AuditEvent) -> None:
+        if len(self._audit) < AUDIT_EVENTS:
+            self._audit.append(event)
+            return
+        self._dropped_events += 1
+        if event.refusal is not None:  # a guest must not hide a refusal behind many uses
+            for index, kept in enumerate(self._audit):
+                if kept.refusal is None:
+                    self._audit[index] = event
+                    return
+
+    def finished_audit(self) -> tuple[AuditEvent, ...]:
+        """All events kept, and a last one that says how many were not."""
+        if not self._dropped_events:
+            return tuple(self._audit)
+        more = f"{self._dropped_events:,} more events"
+        return (*self._audit, AuditEvent("warning", "audit", more, "too many for one run", time.time_ns()))
+
     def send(self, message: GuestMessage) -> None:
         """Keep a message until the run has ended well. Raises `GuestFault` when it may not be, or is too much."""
         if not self.grant.may_publish(message.topic):
             reason = f"the plugin may not publish on {message.topic!r}: no pattern in its [bus] publish"
+            self.refused("publish", message.topic, reason)
             raise GuestFault("denied", reason)
         self._hold_back(message)
 
@@ -148,8 +183,12 @@ class HostSession:
         if self._recorded_calls + calls >= RECORDED_HOST_CALLS:
             calls = 0
         self._recorded_calls += calls
-        kept = replace(outcome, response=b"", logs=(), messages=(), host_calls=outcome.host_calls if calls else ())
+        kept = replace(
+            outcome, response=b"", logs=(), messages=(), audit=(), host_calls=outcome.host_calls if calls else ()
+        )
         self._callee = Callee(plugin, version, kept, trail)
+        for event in outcome.audit:
+            self._keep_event(replace(event, plugin=event.plugin or plugin))
         for line in outcome.logs:
             if self._has_room_for_line(len(line.text)):
                 self.logs.append(replace(line, plugin=line.plugin or plugin))

@@ -21,6 +21,9 @@ RunKind = Literal[
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 
+#: How much an operator has to care: a granted power was used, a refusal, a refusal that no honest guest gets.
+AuditSeverity = Literal["debug", "warning", "critical"]
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
@@ -44,6 +47,22 @@ class GuestMessage:
     topic: str
     payload: bytes
     sender: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One use of a granted power, or one that was refused: then `refusal` says why.
+
+    `power` is the permission or the host function it is about, `asked` what was asked for, as the guest put it and cut
+    short; `time_ns` is since the epoch. `plugin`: who, if not the plugin whose run it was.
+    """
+
+    severity: AuditSeverity
+    power: str
+    asked: str
+    refusal: str | None
+    time_ns: int
+    plugin: str | None = None
 
 
 class Trail(Protocol):
@@ -88,7 +107,7 @@ class Outcome:
     `response` is the guest's own answer, byte for byte, when it gave one (`ok`, `failed`), else empty; `error` is a
     sentence when it did not. `messages` is empty unless the run ended `ok`. `memory_bytes` is the peak size of the
     guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of it went by in
-    host functions, of which `host_calls` lists the first.
+    host functions, of which `host_calls` lists the first. `audit` is what it did that an operator may want to know of.
     """
 
     kind: RunKind
@@ -103,3 +122,4 @@ class Outcome:
     messages: tuple[GuestMessage, ...] = ()
     host_calls: tuple[HostCall, ...] = ()
     backtrace: tuple[str, ...] = ()
+    audit: tuple[AuditEvent, ...] = ()

@@ -141,6 +141,7 @@ class Sandbox:
                 tuple(session.messages) if kind == "ok" else (),
                 tuple(session.host_calls),
                 backtrace,
+                session.finished_audit(),
             )
         finally:
             guest.close()

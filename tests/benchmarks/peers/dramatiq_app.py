@@ -12,7 +12,7 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker  # pyright: ignore[reportMi
 PERSISTENT_JSON = pika.BasicProperties(content_type="application/json", delivery_mode=2)
 
 
-class QuorumBroker(RabbitmqBroker):  # pyright: ignore[reportUntypedBaseClass]
+class QuorumBroker(RabbitmqBroker):  # type: ignore[misc]  # pyright: ignore[reportUntypedBaseClass]
     """Dramatiq knows classic queues only; the requests of all workers here are in quorum queues."""
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, object]:
