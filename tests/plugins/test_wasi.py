@@ -104,7 +104,7 @@ async def run(engine: Engine, wasm: bytes, request: bytes = b"{}", *, timeout_s:
         answer, fault = b"", None
         try:
             await core_abi.start(made, abi, b"{}")
-            answer = await core_abi.handle_request(made, abi, request, max_answer_bytes=1 << 20)
+            answer = await core_abi.handle_request(made, abi, request, 1 << 20)
         except GuestFault as error:
             fault = error
         assert isinstance(made.host, WasiSession)
@@ -505,6 +505,6 @@ async def slept(program: Program) -> None:
     made = Guest(program, session, fuel=FUEL, memory_bytes=16 << 20, timeout_s=5)
     try:
         await made.instantiate()
-        assert await core_abi.handle_request(made, ABI, b"{}", max_answer_bytes=1 << 20) == OK
+        assert await core_abi.handle_request(made, ABI, b"{}", 1 << 20) == OK
     finally:
         made.close()

@@ -51,6 +51,9 @@ MAX_TIME_S: Final = 253_402_300_799
 #: The delivery mode of what is to outlive the broker's process.
 _PERSISTENT: Final = b"\2"
 
+#: The head of a content header's frame; its class and weight, which say nothing; and the size of the body.
+_CONTENT_HEAD: Final = struct.Struct(">BHI4xQ").unpack_from
+
 _U16: Final = struct.Struct(">H").unpack_from
 _U32: Final = struct.Struct(">I").unpack_from
 _U64: Final = struct.Struct(">Q").unpack_from
@@ -84,6 +87,28 @@ def body_size(header: bytes) -> int:
     """How many bytes follow a content header, in body frames."""
     size: int = _U64(header, 4)[0]
     return size
+
+
+def content_at(data: bytes, at: int, channel: int) -> tuple[int, int, int] | None:
+    """Content header and body from `at` on: where the header's payload begins and ends, and where the body's ends.
+
+    The body begins `FRAME_OVERHEAD` after the header's end. None unless both are there whole, each in one frame.
+    """
+    end = len(data)
+    if end - at < _PROPERTIES_AT + FRAME_OVERHEAD:
+        return None
+    kind, its_channel, size, content_bytes = _CONTENT_HEAD(data, at)
+    header_at = at + HEAD.size
+    header_stop = header_at + size
+    body_stop = header_stop + FRAME_OVERHEAD + content_bytes
+    if kind != CONTENT_HEADER or its_channel != channel or body_stop >= end or not content_bytes:
+        return None
+    kind, its_channel, size = HEAD.unpack_from(data, header_stop + 1)
+    if kind != BODY or its_channel != channel or size != content_bytes:
+        return None
+    if data[header_stop] != FRAME_END or data[body_stop] != FRAME_END:
+        return None
+    return header_at, header_stop, body_stop
 
 
 def read_message(header: bytes, body: bytes, exchange: bytes, routing_key: bytes) -> Message:

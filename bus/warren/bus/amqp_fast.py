@@ -42,12 +42,14 @@ from .amqp_codec import (
     CONFIRM_OK,
     CONTENT_HEADER,
     DELIVER,
+    FRAME_OVERHEAD,
     METHOD,
     NACK,
     OPEN_OK,
     REJECT,
     RETURN,
     body_size,
+    content_at,
     method_frame,
     publish_frames,
     read_message,
@@ -115,16 +117,36 @@ class FastChannel:
 
     # Frames -------------------------------------------------------------------------------------------------------
 
-    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> int:
         """See `amqp_wire.Tapped`."""
         if kind == METHOD:
-            return self._take_method(int.from_bytes(data[start : start + 4]), data, start + 4)
+            method = int.from_bytes(data[start : start + 4])
+            if not self._take_method(method, data, start + 4):
+                return 0
+            return self._take_content(data, stop + 1) if method == DELIVER else stop + 1
+        self._take_part(kind, data, start, stop)
+        return stop + 1
+
+    def _take_content(self, data: bytes, at: int) -> int:
+        """Take header and body of a delivery, where both are there, each in one frame: nearly always.
+
+        Where the next frame begins; `at`, where it is not so.
+        """
+        content = content_at(data, at, self._number)
+        if content is None:
+            return at
+        header_at, header_stop, body_stop = content
+        self._header = data[header_at:header_stop]
+        self._complete(data[header_stop + FRAME_OVERHEAD : body_stop])
+        return body_stop + 1
+
+    def _take_part(self, kind: int, data: bytes, start: int, stop: int) -> None:
         if kind == CONTENT_HEADER:
             self._header = data[start:stop]
             self._missing = body_size(self._header)
             if not self._missing:
                 self._complete(b"")
-            return True
+            return
         piece = data[start:stop]
         self._missing -= len(piece)
         if self._missing:
@@ -135,7 +157,6 @@ class FastChannel:
             self._complete(body)
         else:
             self._complete(piece)
-        return True
 
     def _take_method(self, method: int, data: bytes, at: int) -> bool:
         if method == DELIVER:

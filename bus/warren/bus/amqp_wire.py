@@ -36,8 +36,11 @@ KEEPALIVE_S: Final = 1.0
 class Tapped(Protocol):
     """Who takes the frames of one channel."""
 
-    def take(self, kind: int, data: bytes, start: int, stop: int) -> bool:
-        """Take the frame whose payload is `data[start:stop]`. False: it is aiormq's."""
+    def take(self, kind: int, data: bytes, start: int, stop: int) -> int:
+        """Take the frame whose payload is `data[start:stop]`, and any whole ones after it that belong to it.
+
+        Where the next frame begins; 0: the frame is aiormq's.
+        """
         ...
 
 
@@ -107,10 +110,12 @@ class Tap(asyncio.Protocol):
             if stop >= end:
                 break
             taker = tapped(channel)
-            if taker is None or data[stop] != FRAME_END or not taker.take(kind, data, start, stop):
-                passed.append(data[at : stop + 1])
-                if kind == METHOD:
-                    self._notice(channel, data, start)
+            if taker is not None and data[stop] == FRAME_END and (after := taker.take(kind, data, start, stop)):
+                at = after
+                continue
+            passed.append(data[at : stop + 1])
+            if kind == METHOD:
+                self._notice(channel, data, start)
             at = stop + 1
         self._rest = data[at:] if at < end else b""
         self._feed(passed)

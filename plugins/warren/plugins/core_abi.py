@@ -9,7 +9,8 @@ reactors have it, `initialize(ptr, len) -> 0` for success, `health_check() -> 1`
 from __future__ import annotations
 
 import json
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from .errors import GuestFault
 from .guest import Guest
@@ -17,6 +18,10 @@ from .module import CoreAbi
 
 #: Numbers are only passed over, so they may have any number of digits.
 _DECODER: Final = json.JSONDecoder(parse_int=float)
+
+
+#: What a guest can be asked once it has started: what it is given, and how long its answer may be.
+Exchange = Callable[[Guest, CoreAbi, bytes, int], Coroutine[Any, Any, bytes]]
 
 
 async def start(guest: Guest, abi: CoreAbi, config: bytes) -> None:
@@ -30,19 +35,21 @@ async def start(guest: Guest, abi: CoreAbi, config: bytes) -> None:
             raise GuestFault("trap", f"the guest's `initialize` returned {_signed(code)}, not 0")
 
 
-async def check_health(guest: Guest, abi: CoreAbi) -> None:
+async def check_health(guest: Guest, abi: CoreAbi, _request: bytes, _max_answer_bytes: int) -> bytes:
     """Raises `GuestFault` when the guest says that it is not healthy."""
     if abi.has_health_check and (code := await guest.call(b"health_check", arity=0)) & 0xFFFF_FFFF != 1:
         raise GuestFault("trap", f"the guest's `health_check` returned {_signed(code)}, not 1")
+    return b""
 
 
-async def shutdown(guest: Guest, abi: CoreAbi) -> None:
+async def shutdown(guest: Guest, abi: CoreAbi, _request: bytes, _max_answer_bytes: int) -> bytes:
     """Raises `GuestFault` when the guest says that it failed."""
     if abi.has_shutdown and (code := await guest.call(b"shutdown", arity=0)) & 0xFFFF_FFFF:
         raise GuestFault("trap", f"the guest's `shutdown` returned {_signed(code)}, not 0")
+    return b""
 
 
-async def handle_request(guest: Guest, abi: CoreAbi, request: bytes, *, max_answer_bytes: int) -> bytes:
+async def handle_request(guest: Guest, abi: CoreAbi, request: bytes, max_answer_bytes: int) -> bytes:
     """One request to its answer, which is at most `max_answer_bytes` long and not yet looked into."""
     pointer = await _hand_over(guest, request)
     result = await guest.call(b"handle_request", pointer, len(request), arity=2)

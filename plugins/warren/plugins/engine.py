@@ -20,7 +20,7 @@ from .bindings import address
 from .compiler import Compiler
 from .configuration import configuration, fingerprint
 from .errors import ModuleRefused
-from .guest import Program
+from .guest import PAGE_BYTES, Program
 from .host_imports import define_host_imports
 from .instance_pool import can_pool, with_pool
 from .wasi import define_wasi_imports
@@ -44,7 +44,14 @@ class Engine:
         except wasmtime.WasmtimeError as error:
             # The compiling process has no pool, and so cannot tell what does not fit into a slot of it.
             raise ModuleRefused(f"the module cannot be instantiated here: {' '.join(str(error).split())}") from error
-        return Program(self._engine, prepared, address(self._engine.ptr()), address(prepared.ptr()))
+        return Program(
+            self._engine, prepared, address(self._engine.ptr()), address(prepared.ptr()), _min_memory_bytes(module)
+        )
+
+
+def _min_memory_bytes(module: wasmtime.Module) -> int:
+    memories = (each.type for each in module.exports if each.name == "memory")
+    return sum(each.limits.min * PAGE_BYTES for each in memories if isinstance(each, wasmtime.MemoryType))
 
 
 @cache

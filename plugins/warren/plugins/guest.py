@@ -61,6 +61,8 @@ class Program:
     prepared: wasmtime.InstancePre
     engine_address: int
     prepared_address: int
+    #: What the memory of an instance has at least.
+    min_memory_bytes: int
     lines: SourceLines | None = None
 
 
@@ -158,6 +160,7 @@ class Guest:
             raise self._end()
         self._is_instantiated = True
         self._has_memory = bindings.instance_export(context, slots.at_instance, b"memory", 6, slots.at_memory)
+        self._known_bytes = self._program.min_memory_bytes
 
     async def call(self, export: bytes, argument: int = 0, argument_2: int = 0, *, arity: int, results: int = 1) -> int:
         """Call an exported function that takes `arity` i32s; its result as 64 bits, of which an i32 is the lower half.

@@ -9,8 +9,8 @@ says that it is not healthy, is refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 from pydantic_core import from_json
 
@@ -50,49 +50,37 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
 
-    async def run(
+    def run(
         self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
-    ) -> Outcome:
+    ) -> Coroutine[Any, Any, Outcome]:
         """Run one request, `{"action": ..., "data": ...}`, in a guest of its own. Never raises for a guest's fault.
 
         `timeout_s` can shorten the grant's time limit. `depth` is the number of plugins that the request came through.
         Cancelling the coroutine drops the guest.
         """
-        return await self._attempt(self._answer, request, timeout_s=timeout_s, depth=depth, trail=trail)
+        return self._attempt(core_abi.handle_request, request, timeout_s=timeout_s, depth=depth, trail=trail)
 
     async def run_shadow(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
         """`run`, without effect: raises `NotForShadows` when the guest calls what may have one, which is not called."""
         called: list[str] = []
         harmless = for_shadows(self._functions, called)
-        outcome = await self._attempt(self._answer, request, timeout_s=timeout_s, functions=harmless)
+        outcome = await self._attempt(core_abi.handle_request, request, timeout_s=timeout_s, functions=harmless)
         if called:
             raise NotForShadows(self._grant.plugin, called[0])
         return outcome
 
-    async def _answer(self, guest: Guest, request: bytes) -> tuple[RunKind, bytes]:
-        answer = await core_abi.handle_request(guest, self._abi, request, max_answer_bytes=self._caps.answer_bytes)
-        return read_answer(answer), answer
-
     async def check(self) -> Outcome:
         """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""
-        return await self._attempt(self._check_health)
-
-    async def _check_health(self, guest: Guest, _request: bytes) -> tuple[RunKind, bytes]:
-        await core_abi.check_health(guest, self._abi)
-        return "ok", b""
+        return await self._attempt(core_abi.check_health)
 
     async def shutdown(self) -> Outcome:
         """Start a guest and let it run its `shutdown`."""
-        return await self._attempt(self._shut_down)
-
-    async def _shut_down(self, guest: Guest, _request: bytes) -> tuple[RunKind, bytes]:
-        await core_abi.shutdown(guest, self._abi)
-        return "ok", b""
+        return await self._attempt(core_abi.shutdown)
 
     async def _attempt(
         self,
-        exchange: Callable[[Guest, bytes], Awaitable[tuple[RunKind, bytes]]],
-        request: bytes = b"",
+        exchange: core_abi.Exchange,
+        request: bytes | None = None,
         *,
         timeout_s: float | None = None,
         depth: int = 0,
@@ -125,7 +113,8 @@ class Sandbox:
         try:
             try:
                 await core_abi.start(guest, self._abi, self._config)
-                kind, response = await exchange(guest, request)
+                response = await exchange(guest, self._abi, request or b"", self._caps.answer_bytes)
+                kind: RunKind = "ok" if request is None else read_answer(response)
             except GuestFault as fault:
                 kind, response, error, backtrace = fault.kind, b"", fault.reason, fault.backtrace
             return Outcome(

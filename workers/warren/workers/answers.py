@@ -240,7 +240,8 @@ class Answers:
     def result(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Result:
         """The result of a run."""
         outcome, plugin, request = run.outcome, run.plugin, run.request
-        context = spans.context.child()
+        # A span of its own only where that is exported: else whoever goes on from here would miss it in the trace.
+        context = spans.context.child() if self._export_spans else spans.context
         result = result_message(
             self._names,
             message,

@@ -189,15 +189,15 @@ class RunSpans:
 
     def _process_attributes(self) -> str:
         message = self._message
-        common = _common_attributes(message.exchange, message.routing_key, self._queue)
-        message_id = "" if message.message_id is None else f',"messaging.message.id":{json_text(message.message_id)}'
-        conversation = (
-            ""
-            if message.correlation_id is None
-            else f',"messaging.message.conversation_id":{json_text(message.correlation_id)}'
-        )
-        without = "" if message_id else ',"warren.request.without_message_id":true'
-        return f"{common}{len(message.body)}{message_id}{conversation}{without}}}"
+        message_id, correlation_id = message.message_id, message.correlation_id
+        text = f"{_common_attributes(message.exchange, message.routing_key, self._queue)}{len(message.body)}"
+        if message_id is not None:
+            text += f',"messaging.message.id":{json_text(message_id)}'
+        if correlation_id is not None:
+            text += f',"messaging.message.conversation_id":{json_text(correlation_id)}'
+        if message_id is None:
+            text += ',"warren.request.without_message_id":true'
+        return text + "}"
 
     def _span(
         self,
