@@ -1,6 +1,6 @@
 """`make bench`: one worker process of Warren on RabbitMQ, beside other libraries' workers, measured in one run.
 
-All get the same text to echo, hold 250 requests at a time, publish persistent results, and ack a request once its
+All get the same text to echo, hold 400 requests at a time, publish persistent results, and ack a request once its
 result is out; their terms are printed below the table. What differs most is that Warren runs each request in a sandbox
 of its own. The workers take turns, so that whatever else the machine does falls on all of them. Whether a target is met
 is printed and is no error: it depends on the machine.

@@ -24,7 +24,7 @@ FOLDER: Final = Path(__file__).parent
 BIN: Final = Path(sys.executable).parent
 
 #: Every worker holds this many requests at a time; the peers have it in their own code too.
-PREFETCH: Final = 250
+PREFETCH: Final = 400
 
 PLAIN: Final = "plain aio-pika"
 WARREN: Final = "Warren"

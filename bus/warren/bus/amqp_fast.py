@@ -63,7 +63,7 @@ AIORMQ_MAJOR: Final = "7"
 
 #: Deliveries that are handed over in one turn of the event loop. Many come at once, and handling them takes longer than
 #: the broker needs to confirm the first: between two turns its word is read, and what is ready is sent.
-TURN: Final = 128
+TURN: Final = 64
 
 #: basic.nack's second flag, and basic.ack's first.
 _REQUEUE: Final = b"\2"

@@ -11,7 +11,7 @@ import os
 from celery import Celery  # pyright: ignore[reportMissingImports]
 from kombu import Exchange, Queue  # pyright: ignore[reportMissingImports]
 
-PREFETCH = 250
+PREFETCH = 400
 
 queue = Queue(
     os.environ["BENCH_QUEUE"], Exchange(""), no_declare=True, queue_arguments={"x-queue-type": "quorum"}, durable=True

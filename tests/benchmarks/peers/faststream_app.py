@@ -13,7 +13,7 @@ from faststream.rabbit import (  # pyright: ignore[reportMissingImports]
     RabbitResponse,
 )
 
-PREFETCH = 250
+PREFETCH = 400
 
 broker = RabbitBroker(os.environ["BENCH_URL"], default_channel=Channel(prefetch_count=PREFETCH), logger=None)
 app = FastStream(broker, logger=None)

@@ -1,6 +1,6 @@
 """The worker that Warren is measured beside: what one writes with aio-pika and no sandbox, and it only echoes.
 
-A task per message (aio-pika's own way), prefetch 250, persistent results with publisher confirms, the request acked
+A task per message (aio-pika's own way), prefetch 400, persistent results with publisher confirms, the request acked
 once its result is confirmed: the promises Warren keeps too. Run as `plain_worker.py URL QUEUE`.
 """
 
@@ -12,7 +12,7 @@ import sys
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
-PREFETCH = 250
+PREFETCH = 400
 
 
 async def work(url: str, queue_name: str) -> None:

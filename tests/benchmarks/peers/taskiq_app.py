@@ -8,7 +8,7 @@ import os
 from aio_pika import DeliveryMode, Message
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue  # pyright: ignore[reportMissingImports]
 
-PREFETCH = 250
+PREFETCH = 400
 
 broker = AioPikaBroker(
     os.environ["BENCH_URL"],
