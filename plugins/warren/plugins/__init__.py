@@ -10,6 +10,7 @@ somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 from .calls import Elsewhere, PluginCall
 from .errors import (
     HostFunctionError,
+    HostFunctionRefused,
     HostUnavailable,
     InvalidInput,
     LoadFailed,
@@ -26,7 +27,9 @@ from .errors import (
     StillNeeded,
     UnexpectedAnswer,
 )
-from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
+from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from .host_functions import EmbedderFunction, HostRun, host_function
+from .installed_functions import InstalledFunction, enabled_functions, installed_functions
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
@@ -39,12 +42,16 @@ __all__ = [
     "AuditSeverity",
     "Callee",
     "Elsewhere",
+    "EmbedderFunction",
     "GuestMessage",
     "HostCall",
     "HostFunction",
     "HostFunctionError",
+    "HostFunctionRefused",
+    "HostRun",
     "HostSession",
     "HostUnavailable",
+    "InstalledFunction",
     "InvalidInput",
     "LifecycleEvent",
     "LoadFailed",
@@ -74,5 +81,7 @@ __all__ = [
     "Trail",
     "UnexpectedAnswer",
     "WatchOptions",
-    "changes_nothing",
+    "enabled_functions",
+    "host_function",
+    "installed_functions",
 ]
