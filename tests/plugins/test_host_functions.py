@@ -413,11 +413,3 @@ def test_the_signature_is_what_guests_give_and_get() -> None:
         return None
 
     assert read.signature == """ledger(title: str = "a, 'b'") -> Order | None"""
-
-
-def test_the_signature_is_what_guests_give_and_get() -> None:
-    @host_function(name="ledger")
-    def read(run: HostRun, title: str = "a, 'b'") -> Order | None:
-        return None
-
-    assert read.signature == """ledger(title: str = "a, 'b'") -> Order | None"""

@@ -7,6 +7,7 @@ somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
+from .audit import AuditListener, AuditRecord
 from .calls import Elsewhere, PluginCall
 from .errors import (
     HostFunctionError,
@@ -39,6 +40,8 @@ from .watcher import WatchOptions
 __all__ = [
     "STANDARD_FUNCTIONS",
     "AuditEvent",
+    "AuditListener",
+    "AuditRecord",
     "AuditSeverity",
     "Callee",
     "Elsewhere",

@@ -191,3 +191,11 @@ class GuestFault(PluginError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class OutsideMemory(GuestFault):
+    """A guest named a range that is not in its memory: what no compiler's code does."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__("trap", f"the guest gave a range outside its memory: {asked}")
+        self.asked = asked
