@@ -6,6 +6,7 @@
     default exchange ──direct message─────► plugin.<name>   (and to retry.<name>.<delay>, which flows back)
     control  (fanout) ────────────────────► control.<unique>  (one for each worker, gone with it)
     results  (topic)                                         listeners bring queues of their own
+    audit    (topic)                                         and so do those who keep the audit
     dead     (topic) ──#──────────────────► dead
 
 Arguments follow RabbitMQ's documentation of quorum queues (https://www.rabbitmq.com/docs/quorum-queues): at-least-once
@@ -139,6 +140,10 @@ class Names:
         return f"{self.prefix}.control"
 
     @property
+    def audit(self) -> str:
+        return f"{self.prefix}.audit"
+
+    @property
     def dead(self) -> str:
         """The dead-letter exchange, and the queue behind it."""
         return f"{self.prefix}.dead"
@@ -170,6 +175,7 @@ def base_topology(names: Names) -> Topology:
             Exchange(names.results),
             Exchange(names.events),
             Exchange(names.control, "fanout"),
+            Exchange(names.audit),
             Exchange(names.dead),
         ),
         queues=(

@@ -46,9 +46,10 @@ from warren.bus import (
     times_passed_on,
 )
 from warren.manifests import InvalidValue, VersionReq, is_plugin_name
-from warren.plugins import Outcome, Plugin, PluginManager, PluginNotFound
+from warren.plugins import AuditEvent, Outcome, Plugin, PluginManager, PluginNotFound
 
 from .answers import Answers, Result, Run
+from .audit import AuditSinks
 from .begun import begin
 from .elsewhere import BusCalls
 from .guest_logs import log_guest_lines
@@ -96,6 +97,8 @@ class Worker:
         self._under_way: set[asyncio.Future[None]] = set()
         self._serving = self._draining = False
         self.metrics = WorkerMetrics(in_flight=self._under_way.__len__)
+        self._audit = AuditSinks(self.name, settings.audit, self.metrics, transport, self._names)
+        self._end_audit = manager.observe_audit(self._audit)
         self._export_spans = export_spans
         self._elsewhere = BusCalls(transport, self._names)
         self._plugins = ServedPlugins(
@@ -148,6 +151,7 @@ class Worker:
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._manager.call_elsewhere(None)
+        self._end_audit()
         await self._elsewhere.close()
         return self.metrics.given_back
 
@@ -172,7 +176,7 @@ class Worker:
         job.spans = RunSpans(message, self._names.mailbox(plugin_name), keep=self._export_spans is not None)
         try:
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
-            self._check_hops(request)
+            self._check_hops(job, request)
             try:
                 self._choose(job, request)
             except PluginNotFound as missing:
@@ -266,11 +270,14 @@ class Worker:
             _log.exception("running %s failed, and not by its fault", plugin.name)
             return Outcome("unavailable", error=f"the worker failed: {type(error).__name__}", start_ns=time.time_ns())
 
-    def _check_hops(self, request: Request) -> None:
+    def _check_hops(self, job: _Job, request: Request) -> None:
+        """A loop is what plugins make, and a hostile one on purpose: it is audited, against the one it came to."""
         if request.hops > self._settings.hop_limit:
-            raise MalformedMessage(
-                f"the message came through {request.hops} plugins; more than {self._settings.hop_limit} is a loop"
-            )
+            came = f"the message came through {request.hops} plugins"
+            reason = f"{came}; more than {self._settings.hop_limit} is a loop"
+            event = AuditEvent("warning", "hops", f"{request.hops} plugins", reason, time.time_ns())
+            self._audit.note(job.plugin_name, None, event, job.message.message_id, job.spans.trace_id)
+            raise MalformedMessage(reason)
 
     def _serve_unrouted(self, deliveries: Sequence[Delivery]) -> list[Served]:
         return [self._answer_unrouted(delivery) for delivery in deliveries]
