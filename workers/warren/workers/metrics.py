@@ -96,8 +96,9 @@ FAMILIES: Final = (
 DECISIONS: Final = ("started", "promoted", "rolled_back", "ended")
 SHADOW_RESULTS: Final = ("agreed", "differed", "not_compared", "dropped")
 
-#: Powers that any plugin may be refused, and stand there with 0 from the start. Others do from their first refusal.
-POWERS: Final = ("call_plugin", "hops", "memory", "publish")
+#: What is refused of any plugin, or of who calls it, and stands there with 0 from the start. The rest does from its
+#: first refusal.
+POWERS: Final = ("call_plugin", "hops", "memory", "publish", "reply_to")
 
 _REASONS: Final[dict[type[PublishError], str]] = {
     Unroutable: "unroutable",

@@ -29,7 +29,8 @@ class WorkerSettings:
     Without `orders` it answers questions on the control exchange, and refuses to change anything.
 
     `host_functions` names those of installed distributions that plugins can call. `audit` says where it goes, besides
-    the counters: `logs`, `exchange`.
+    the counters: `logs`, `exchange`. With `foreign_replies` a request may name any queue for its result, and not only
+    one of this installation.
 
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
@@ -50,6 +51,7 @@ class WorkerSettings:
     orders: bool = True
     host_functions: tuple[str, ...] = ()
     audit: frozenset[str] = frozenset({"logs"})
+    foreign_replies: bool = False
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
 

@@ -181,6 +181,14 @@ def worker(
     ] = True,
     host_functions: HostFunctions = "",
     audit: AuditSinks = "logs",
+    foreign_replies: Annotated[
+        bool,
+        typer.Option(
+            "--foreign-replies/--no-foreign-replies",
+            envvar="WARREN_FOREIGN_REPLIES",
+            help="Send results to whatever queue a request names, also where its name does not begin with the prefix.",
+        ),
+    ] = False,
     health_host: Annotated[
         str, typer.Option(envvar="WARREN_HEALTH_HOST", metavar="HOST", help="The address to answer probes at.")
     ] = DEFAULT_HEALTH_HOST,
@@ -221,6 +229,7 @@ def worker(
         orders=orders,
         host_functions=names_in(host_functions),
         audit=frozenset(names_in(audit)),
+        foreign_replies=foreign_replies,
         health_host=health_host,
         health_port=health_port,
     )
