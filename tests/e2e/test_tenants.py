@@ -3,6 +3,7 @@ other's. What attacks is a plain client with a tenant's own password."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -207,11 +208,11 @@ async def test_an_application_cannot_have_its_worker_write_to_another_tenant(
     others = await tenant(broker, f"{prefix}-b", own_vhost=False)
     theirs = f"{others.names.prefix}.theirs"
     await on_channel(broker.url, lambda channel: channel.queue_declare(theirs, durable=True))
-    properties = pika.BasicProperties(reply_to=theirs, message_id="1")
     request = b'{"action":"do","data":null}'
 
     def ask(channel: Any) -> None:
         for key in ("plain.do", "nobody.do"):
+            properties = pika.BasicProperties(reply_to=theirs, message_id=key)
             channel.basic_publish(mine.names.requests, key, request, properties)
 
     async with (
@@ -220,7 +221,9 @@ async def test_an_application_cannot_have_its_worker_write_to_another_tenant(
         client.results() as results,
     ):
         await on_channel(mine.application, ask)
-        refused = {(result.plugin, result.outcome): result.error for result in [await anext(results) for _ in range(2)]}
+        async with asyncio.timeout(LIMIT_S):
+            both = [await anext(results) for _ in range(2)]
+        refused = {(result.plugin, result.outcome): result.error for result in both}
         assert set(refused) == {("plain", OutcomeKind.REJECTED), ("nobody", OutcomeKind.REJECTED)}
         error = refused["plain", OutcomeKind.REJECTED]
         assert error is not None
