@@ -184,7 +184,7 @@ def worker(
     foreign_replies: Annotated[
         bool,
         typer.Option(
-            "--foreign-replies/--no-foreign-replies",
+            "--foreign-replies",
             envvar="WARREN_FOREIGN_REPLIES",
             help="Send results to whatever queue a request names, also where its name does not begin with the prefix.",
         ),
