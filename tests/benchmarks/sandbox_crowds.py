@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 from wasmtime import wat2wasm
@@ -15,7 +15,7 @@ from wasmtime import wat2wasm
 from tests.benchmarks.sandbox_costs import ECHO_REQUEST, FOLDER, POLICY
 from tests.benchmarks.sandbox_report import Compared, Row, Section
 from tests.guests import ask, wat, write_plugin
-from warren.plugins import STANDARD_FUNCTIONS, HostSession, Plugin, PluginManager
+from warren.plugins import Plugin, PluginManager, host_function
 
 HOST_CALL_S: Final = 0.1
 SUSPENDED_LIMIT_S: Final = 1.0
@@ -38,7 +38,8 @@ async def suspended(folder: Path, guests: int) -> Section:
     waiting = 0
     resident_bytes = [0, 0]
 
-    async def wait(_session: HostSession, _arguments: Any) -> None:
+    @host_function()
+    async def wait() -> None:
         nonlocal waiting
         waiting += 1
         if waiting == guests:
@@ -47,7 +48,7 @@ async def suspended(folder: Path, guests: int) -> Section:
 
     call, data = ask("wait")
     wasm = wat(f"(drop {call}) (call $answer)", more=data)
-    async with PluginManager(host_functions={**STANDARD_FUNCTIONS, "wait": wait}) as manager:
+    async with PluginManager(host_functions=[wait]) as manager:
         plugin = await manager.load_plugin(write_plugin(folder, "waiting", wasm))
         resident_bytes[0] = _resident_bytes()
         began = time.perf_counter()

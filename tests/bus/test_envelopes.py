@@ -185,7 +185,7 @@ def test_an_event_is_read_as_it_was_written(payload: Any, sender: str, to: str |
 def test_an_event_goes_to_its_topic_and_a_direct_message_into_the_mailbox() -> None:
     broadcast, direct = event(), event(to="other")
     assert (broadcast.exchange, broadcast.routing_key) == ("test.events", "text.done")
-    assert (direct.exchange, direct.routing_key) == ("", "test.plugin.other")
+    assert (direct.exchange, direct.routing_key) == ("test.direct", "test.plugin.other")
     assert broadcast.type == direct.type == "warren.event"
 
 

@@ -21,6 +21,7 @@ def test_a_mailbox_is_a_quorum_queue_that_loses_nothing_when_it_dead_letters() -
 def test_a_mailbox_takes_requests_and_what_is_subscribed_to() -> None:
     assert mailbox_topology(NAMES, "digest", ("text.stats", "news.#")).bindings == (
         Binding("w.plugin.digest", "w.requests", "digest.*"),
+        Binding("w.plugin.digest", "w.direct", "w.plugin.digest"),
         Binding("w.plugin.digest", "w.events", "text.stats"),
         Binding("w.plugin.digest", "w.events", "news.#"),
     )
@@ -30,7 +31,7 @@ def test_what_rests_in_a_retry_queue_flows_back_to_the_mailbox_before_the_queue_
     (queue,) = retry_topology(NAMES, "digest", 5_000).queues
     assert (queue.name, queue.dead_letter_exchange, queue.dead_letter_routing_key) == (
         "w.retry.digest.5000",
-        "",
+        "w.direct",
         "w.plugin.digest",
     )
     assert queue.message_ttl_ms == 5_000

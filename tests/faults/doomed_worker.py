@@ -19,15 +19,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from tests.faults.digger import DIE
 from tests.faults.proxy import Proxy, Way
 from tests.worker_process import WorkerProcess
 from warren.bus import DEFAULT_DELIVERY_LIMIT, Consumer, Delivery, Message
 from warren.bus.amqp import AmqpTransport
-from warren.plugins import PluginManager
-from warren.plugins.host import STANDARD_FUNCTIONS
+from warren.plugins import PluginManager, host_function
 from warren.workers.settings import WorkerSettings
 from warren.workers.worker import Worker
 
@@ -69,7 +68,7 @@ class Doom:
             self.passes(Window.PUBLISHED, self._confirmed - confirmed)
         return data
 
-    def die(self, _session: Any, _arguments: Any) -> None:
+    def die(self) -> None:
         """The host function."""
         self.passes(Window.RUNNING)
 
@@ -115,10 +114,9 @@ class DoomedTransport(AmqpTransport):
 
 async def serve(settings: WorkerSettings, doom: Doom) -> None:
     """Serve until the end."""
-    functions = {**STANDARD_FUNCTIONS, DIE: doom.die}
     async with (
         Proxy(settings.broker).listening() as proxy,
-        PluginManager(settings.plugins, host_functions=functions) as manager,
+        PluginManager(settings.plugins, host_functions=[host_function(name=DIE)(doom.die)]) as manager,
     ):
         proxy.tamper = doom.watch
         DoomedTransport.doom = doom

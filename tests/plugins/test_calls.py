@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.guests import OK, answering, ask, calling, data, echoing, log_answer, needing, wat, write_plugin
-from warren.plugins import GuestMessage, Outcome, PluginCall, PluginManager, guest, sandbox
+from warren.plugins import GuestMessage, Outcome, PluginCall, PluginManager, guest, host_function, sandbox
 from warren.plugins.guest import guests
 
 LIMIT_S = 20.0
@@ -202,11 +202,12 @@ async def test_a_caller_that_is_cancelled_takes_its_callee_along(tmp_path: Path)
     write_plugin(tmp_path, "caller", calling("callee"), needing("callee"))
     waiting = asyncio.Event()
 
-    async def never(*_: Any) -> None:
+    @host_function()
+    async def never() -> None:
         waiting.set()
         await asyncio.Event().wait()
 
-    async with PluginManager(tmp_path, host_functions={"never": never}) as manager:
+    async with PluginManager(tmp_path, host_functions=[never]) as manager:
         task = asyncio.create_task(run(manager, "caller"))
         await asyncio.wait_for(waiting.wait(), LIMIT_S)
         assert len(guests) == 2

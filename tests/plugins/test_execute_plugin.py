@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from tests.guests import answering, ask, data, wat, write_plugin
 from warren.plugins import (
-    HostSession,
     HostUnavailable,
     InvalidInput,
     PluginFailed,
@@ -24,6 +23,7 @@ from warren.plugins import (
     RunFailed,
     SecurityViolation,
     UnexpectedAnswer,
+    host_function,
 )
 from warren.plugins.errors import GuestFault
 from warren.plugins.execution import RAISED
@@ -119,11 +119,13 @@ async def test_a_guest_that_says_no_is_quoted(tmp_path: Path) -> None:
             await manager.execute_plugin("a", "dig")
 
 
-async def deny(_session: HostSession, _arguments: Any) -> None:
+@host_function()
+async def deny() -> None:
     raise GuestFault("denied", "it is not yours")
 
 
-async def break_down(_session: HostSession, _arguments: Any) -> None:
+@host_function()
+async def break_down() -> None:
     raise GuestFault("unavailable", "the store is away")
 
 
@@ -160,7 +162,7 @@ ENDS: dict[str, tuple[bytes, str, type[RunFailed], RunKind]] = {
 async def test_every_end_without_a_result_is_an_error_of_its_own(
     wasm: bytes, manifest: str, error: type[RunFailed], kind: RunKind, tmp_path: Path
 ) -> None:
-    async with PluginManager(host_functions={"deny": deny, "break_down": break_down}) as manager:
+    async with PluginManager(host_functions=[deny, break_down]) as manager:
         await manager.load_plugin(write_plugin(tmp_path, "a", wasm, manifest))
         with pytest.raises(error) as raised:
             await manager.execute_plugin("a", "dig")

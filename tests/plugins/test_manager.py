@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.guests import OK, answering, ask, wat, write_plugin
 from warren.manifests import Limits, ManifestError, Policy, VersionReq
-from warren.plugins import HostSession, LoadFailed, PluginError, PluginManager, PluginNotFound
+from warren.plugins import LoadFailed, PluginError, PluginManager, PluginNotFound, host_function
 
 FAILED = b'{"success":false,"result":null,"error":"no"}'
 TYPED = '[actions.get]\n[actions.get.response]\ntype = "integer"\n'
@@ -195,13 +194,14 @@ async def test_an_answer_against_its_schema_is_counted_as_a_failure(tmp_path: Pa
 async def test_an_unloaded_plugin_is_gone_and_its_runs_under_way_end_well(tmp_path: Path) -> None:
     waiting, go_on = asyncio.Event(), asyncio.Event()
 
-    async def wait(_session: HostSession, _arguments: Any) -> None:
+    @host_function()
+    async def wait() -> None:
         waiting.set()
         await go_on.wait()
 
     call, segment = ask("wait")
     path = write_plugin(tmp_path, "a", wat(f"(drop {call}) (call $answer)", more=segment))
-    async with PluginManager(host_functions={"wait": wait}) as manager:
+    async with PluginManager(host_functions=[wait]) as manager:
         plugin = await manager.load_plugin(path)
         run = asyncio.create_task(plugin.run(b"{}"))
         await waiting.wait()

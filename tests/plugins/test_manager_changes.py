@@ -13,7 +13,6 @@ import pytest
 from tests.guests import answering, ask, wat, write_plugin
 from warren.manifests import ManifestError
 from warren.plugins import (
-    HostSession,
     LifecycleEvent,
     LoadFailed,
     Outcome,
@@ -24,6 +23,7 @@ from warren.plugins import (
     PluginRefused,
     PluginReplaced,
     PluginUnloaded,
+    host_function,
 )
 from warren.plugins.usage import RECENT_RUNS, Usage, percentile
 
@@ -49,15 +49,15 @@ class Gate:
         self.go_on = asyncio.Event()
         self.shut_down: list[str] = []
 
-    async def wait(self, _session: HostSession, _arguments: Any) -> None:
+    async def wait(self) -> None:
         self.waiting.set()
         await self.go_on.wait()
 
-    async def note(self, _session: HostSession, arguments: Any) -> None:
-        self.shut_down.append(arguments)
+    async def note(self, mark: str, /) -> None:
+        self.shut_down.append(mark)
 
     def manager(self, **options: Any) -> PluginManager:
-        return PluginManager(host_functions={"wait": self.wait, "note": self.note}, **options)
+        return PluginManager(host_functions=[host_function()(self.wait), host_function()(self.note)], **options)
 
 
 def waiting(mark: str) -> bytes:
@@ -296,12 +296,13 @@ async def test_an_unloaded_plugin_takes_all_its_versions_along_unless_one_is_nam
 async def test_health_is_asked_of_a_fresh_guest(tmp_path: Path) -> None:
     well = True
 
-    async def ask_host(_session: HostSession, _arguments: Any) -> bool:
+    @host_function(name="well")
+    async def ask_host() -> bool:
         return well
 
     call, segment = ask("well")
     healthy = f"(i32.eq (i32.wrap_i64 {call}) (i32.const {len(YES)}))"
-    async with PluginManager(host_functions={"well": ask_host}) as manager:
+    async with PluginManager(host_functions=[ask_host]) as manager:
         await manager.load_plugin(write_plugin(tmp_path, "a", wat(more=export("health_check", healthy) + segment)))
         assert await manager.health_check("a") == PluginHealth(healthy=True)
         well = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from tests.guests import answering, ask, wat, write_plugin
 from warren.bus import Client, OutcomeKind, connect
-from warren.plugins import STANDARD_FUNCTIONS, HostFunction, HostSession, PluginManager, changes_nothing
+from warren.plugins import EmbedderFunction, PluginManager, host_function
 from warren.plugins.guest import guests
 from warren.workers.metrics import SHADOW_RUNS
 from warren.workers.rollout import State
@@ -37,7 +37,7 @@ def write(folder: Path, version: str, wasm: bytes | None = None, extra: str = ""
 
 @asynccontextmanager
 async def serving(
-    plugins: Path, functions: Mapping[str, HostFunction] = STANDARD_FUNCTIONS, *, failures: int = 0
+    plugins: Path, *functions: EmbedderFunction[..., Any], failures: int = 0
 ) -> AsyncIterator[tuple[Client, Worker]]:
     url = f"memory://{plugins.name}-{id(plugins)}"
     transport = await connect(url)
@@ -219,14 +219,15 @@ async def test_no_more_shadows_run_than_a_few_and_a_worker_that_drains_drops_the
 async def test_a_shadow_calls_no_host_function_that_may_change_something(tmp_path: Path) -> None:
     charged: list[Any] = []
 
-    def charge(_session: HostSession, arguments: Any) -> str:
-        charged.append(arguments)
+    @host_function()
+    def charge(amount: int, /) -> str:
+        charged.append(amount)
         return "done"
 
     call, text = ask("charge", "1")
     write(tmp_path, "1.0.0", wat(f"(drop {call}) (call $answer)", more=text))
     write(tmp_path, "2.0.0", wat(f"(drop {call}) (call $answer)", more=text), SHADOW)
-    async with serving(tmp_path, {"charge": charge}) as (client, worker):
+    async with serving(tmp_path, charge) as (client, worker):
         results = await call_until(client, lambda: status(worker).state is State.ROLLED_BACK)
         assert "mole called the host function 'charge', which may change something outside" in status(worker).reason
         assert status(worker).shadow_runs["not_compared"] == 1
@@ -234,15 +235,15 @@ async def test_a_shadow_calls_no_host_function_that_may_change_something(tmp_pat
 
 
 async def test_a_shadow_calls_what_is_known_to_change_nothing(tmp_path: Path) -> None:
-    @changes_nothing
-    async def look_up(_session: HostSession, _arguments: Any) -> int:
+    @host_function(changes_nothing=True)
+    async def look_up() -> int:
         await asyncio.sleep(0)
         return 7
 
     call, text = ask("look_up")
     for version, extra in (("1.0.0", ""), ("2.0.0", SHADOW)):
         write(tmp_path, version, wat(f"(drop {call}) (call $answer)", more=text), extra)
-    async with serving(tmp_path, {"look_up": look_up}) as (client, worker):
+    async with serving(tmp_path, look_up) as (client, worker):
         await call_until(client, lambda: status(worker).ready)
         await until(lambda: not guests)
         assert {result for result, count in status(worker).shadow_runs.items() if count} == {"agreed"}

@@ -380,9 +380,9 @@ async def test_two_runs_of_one_request_have_results_of_one_id(tmp_path: Path) ->
     write_plugin(tmp_path, "plain")
     async with serving(tmp_path) as bus:
         replies: asyncio.Queue[Message] = asyncio.Queue()
-        await bus.transport.declare(Topology(queues=(Queue("replies", transient=True),)))
-        await bus.transport.consume("replies", lambda each: replies.put_nowait(each.message), prefetch=9)
-        request = request_message(NAMES, "plain", "do", None, message_id="request-1", reply_to="replies")
+        await bus.transport.declare(Topology(queues=(Queue("warren.replies", transient=True),)))
+        await bus.transport.consume("warren.replies", lambda each: replies.put_nowait(each.message), prefetch=9)
+        request = request_message(NAMES, "plain", "do", None, message_id="request-1", reply_to="warren.replies")
         await bus.transport.publish(request)
         await bus.transport.publish(request)
         first, second = [await asyncio.wait_for(replies.get(), LIMIT_S) for _ in range(2)]
@@ -491,10 +491,22 @@ async def test_the_deadline_of_a_request_can_be_shorter_than_its_plugins(tmp_pat
 async def test_a_result_that_finds_nobody_at_its_address_is_dead_lettered(tmp_path: Path) -> None:
     write_plugin(tmp_path, "plain")
     async with serving(tmp_path) as bus:
-        await bus.publish("plain", b'{"action":"do","data":null}', reply_to="gone")
+        await bus.publish("plain", b'{"action":"do","data":null}', reply_to="warren.gone")
         letter = await bus.dead_letter()
     assert letter.type == "warren.result"
     assert "the result found no one" in letter.headers[Header.ERROR]
+
+
+@pytest.mark.parametrize("reply_to", ["gone", "amq.default", "warren2.replies", "amq.rabbitmq.log"])
+async def test_a_result_goes_to_no_queue_of_somebody_else(reply_to: str, tmp_path: Path) -> None:
+    write_plugin(tmp_path, "plain")
+    async with serving(tmp_path) as bus:
+        await bus.publish("plain", b'{"action":"do","data":null}', reply_to=reply_to)
+        result = await bus.result()
+        letter = await bus.dead_letter()
+    assert result.outcome is OutcomeKind.REJECTED
+    assert f"'reply_to' names '{reply_to}', which is neither" in str(result.error)
+    assert letter.type != "warren.result"
 
 
 async def test_draining_gives_back_what_has_not_ended_within_the_grace_period(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@
     ports                          the contract of a transport; connect, memory*, amqp* are the two that keep it
     client (sending, listening)    the application's side: call, publish, send, events, results
     dead_letters, dead_queue       the operator's: what was given up, to be looked at, replayed or discarded
+    audit                          the operator's: what plugins did with their powers
     control, fleet                 the operator's: orders to workers and their answers; how workers know one another
 
 Nothing here knows what a plugin is made of, and nothing here runs one. AMQP libraries are loaded when an `amqp://` URL
 is first connected to, so `memory://` and the data types cost nothing of them.
 """
 
+from .audit import AuditNote, audit_message, read_audit
 from .client import Client
 from .connect import connect, safe_url
 from .control import (
@@ -139,6 +141,7 @@ __all__ = [
     "Announcement",
     "Answer",
     "AttributeValue",
+    "AuditNote",
     "Binding",
     "BrokerUnreachable",
     "BusError",
@@ -196,6 +199,7 @@ __all__ = [
     "WorkerState",
     "announcement_message",
     "answer_message",
+    "audit_message",
     "base_topology",
     "check_pattern",
     "check_topic",
@@ -218,6 +222,7 @@ __all__ = [
     "problem",
     "read_announcement",
     "read_answer",
+    "read_audit",
     "read_dead_letter",
     "read_event",
     "read_order",

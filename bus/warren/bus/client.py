@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakSet
 
+from .audit import AuditNote, read_audit
 from .connect import connect
 from .envelopes import PluginMessage, event_message, read_event, request_message
 from .errors import CallTimeout, PublishTimeout, TransportClosed, UnknownPlugin, Unroutable
@@ -178,6 +179,10 @@ class Client:
     def results(self, pattern: str = "#") -> Listener[Result]:
         """Results that were not replies, by `<plugin>.<action>.<outcome>`; `*.*.failed`, say."""
         return self._listen(self._names.results, pattern, read_result)
+
+    def audit(self, pattern: str = "#") -> Listener[AuditNote]:
+        """What plugins did with their powers, by `<plugin>.<power>.<severity>`, of workers that publish it."""
+        return self._listen(self._names.audit, pattern, read_audit)
 
     @property
     def _open_transport(self) -> Transport:

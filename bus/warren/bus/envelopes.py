@@ -234,7 +234,7 @@ def event_message(
     return Message(
         body=b'{"from":%b,"to":%b,"topic":%b,"payload":%b,"timestamp":"%bZ"}'
         % (to_json(sender), to_json(to), to_json(topic), payload_json, now.isoformat()[:-6].encode()),
-        exchange="" if to else names.events,
+        exchange=names.direct if to else names.events,
         routing_key=names.mailbox(to) if to else topic,
         type=EVENT_TYPE,
         message_id=message_id or new_message_id(),
@@ -290,7 +290,7 @@ def retry_message(
     headers.setdefault(Header.ORIGINAL_EXCHANGE, message.exchange)
     headers.setdefault(Header.ORIGINAL_KEY, message.routing_key)
     retry_queue = names.retry(plugin, delay_ms)
-    return replace(message, exchange="", routing_key=retry_queue, expiration_ms=None, headers=headers)
+    return replace(message, exchange=names.direct, routing_key=retry_queue, expiration_ms=None, headers=headers)
 
 
 def times_passed_on(message: Message) -> int:

@@ -31,6 +31,7 @@ EVENT_TYPE: Final = "warren.event"
 ORDER_TYPE: Final = "warren.order"
 ANSWER_TYPE: Final = "warren.answer"
 ANNOUNCEMENT_TYPE: Final = "warren.announcement"
+AUDIT_TYPE: Final = "warren.audit"
 
 
 class Header:

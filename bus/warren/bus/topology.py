@@ -3,10 +3,14 @@
     requests (topic) ──<plugin>.*──────────► plugin.<name>  (its mailbox; workers compete on it)
         └─ nothing bound ─► unrouted (fanout) ─► unrouted   (a worker answers "rejected")
     events   (topic) ──each subscription──► plugin.<name>
-    default exchange ──direct message─────► plugin.<name>   (and to retry.<name>.<delay>, which flows back)
+    direct   (direct) ──a queue's name────► plugin.<name>   (and retry.<name>.<delay>, which flows back)
     control  (fanout) ────────────────────► control.<unique>  (one for each worker, gone with it)
     results  (topic)                                         listeners bring queues of their own
+    audit    (topic)                                         and so do those who keep the audit
     dead     (topic) ──#──────────────────► dead
+
+`direct` is to one installation what the default exchange is to a whole vhost. Who may write to that may write to any
+queue of the vhost, whoever's it is; so nothing but replies goes through it, which RabbitMQ leaves no other way for.
 
 Arguments follow RabbitMQ's documentation of quorum queues (https://www.rabbitmq.com/docs/quorum-queues): at-least-once
 dead-lettering needs `overflow=reject-publish`.
@@ -17,6 +21,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from .messages import DIRECT_REPLY_TO
 
 DEFAULT_PREFIX: Final = "warren"
 
@@ -139,6 +145,23 @@ class Names:
         return f"{self.prefix}.control"
 
     @property
+    def audit(self) -> str:
+        return f"{self.prefix}.audit"
+
+    @property
+    def direct(self) -> str:
+        """Where every mailbox and retry queue is bound by its own name."""
+        return f"{self.prefix}.direct"
+
+    @property
+    def reply_queues(self) -> tuple[str, ...]:
+        """What the names of queues begin with that results may be sent to: nobody else's, as far as a name can tell.
+
+        Direct replies, queues named by the server (which nobody can guess), and those under the prefix.
+        """
+        return (f"{DIRECT_REPLY_TO}.", "amq.gen-", f"{self.prefix}.")
+
+    @property
     def dead(self) -> str:
         """The dead-letter exchange, and the queue behind it."""
         return f"{self.prefix}.dead"
@@ -170,6 +193,8 @@ def base_topology(names: Names) -> Topology:
             Exchange(names.results),
             Exchange(names.events),
             Exchange(names.control, "fanout"),
+            Exchange(names.audit),
+            Exchange(names.direct, "direct"),
             Exchange(names.dead),
         ),
         queues=(
@@ -189,6 +214,7 @@ def mailbox_topology(
         queues=(Queue(mailbox, dead_letter_exchange=names.dead, delivery_limit=delivery_limit),),
         bindings=(
             Binding(mailbox, names.requests, f"{plugin}.*"),
+            Binding(mailbox, names.direct, mailbox),
             *(Binding(mailbox, names.events, pattern) for pattern in subscriptions),
         ),
     )
@@ -200,17 +226,15 @@ def retry_topology(names: Names, plugin: str, delay_ms: int) -> Topology:
     It goes with its messages when nobody has declared it for longer than its messages can rest in it, so it is to be
     declared again before each publish: publishing alone does not count as use.
     """
-    return Topology(
-        queues=(
-            Queue(
-                names.retry(plugin, delay_ms),
-                dead_letter_exchange="",
-                dead_letter_routing_key=names.mailbox(plugin),
-                message_ttl_ms=delay_ms,
-                expires_ms=delay_ms * 2 + 600_000,
-            ),
-        )
+    queue = names.retry(plugin, delay_ms)
+    resting = Queue(
+        queue,
+        dead_letter_exchange=names.direct,
+        dead_letter_routing_key=names.mailbox(plugin),
+        message_ttl_ms=delay_ms,
+        expires_ms=delay_ms * 2 + 600_000,
     )
+    return Topology(queues=(resting,), bindings=(Binding(queue, names.direct, queue),))
 
 
 def control_topology(names: Names, unique: str) -> Topology:

@@ -7,9 +7,11 @@ somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
+from .audit import AuditListener, AuditRecord
 from .calls import Elsewhere, PluginCall
 from .errors import (
     HostFunctionError,
+    HostFunctionRefused,
     HostUnavailable,
     InvalidInput,
     LoadFailed,
@@ -26,7 +28,9 @@ from .errors import (
     StillNeeded,
     UnexpectedAnswer,
 )
-from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
+from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from .host_functions import EmbedderFunction, HostRun, host_function
+from .installed_functions import InstalledFunction, enabled_functions, installed_functions
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
@@ -36,15 +40,21 @@ from .watcher import WatchOptions
 __all__ = [
     "STANDARD_FUNCTIONS",
     "AuditEvent",
+    "AuditListener",
+    "AuditRecord",
     "AuditSeverity",
     "Callee",
     "Elsewhere",
+    "EmbedderFunction",
     "GuestMessage",
     "HostCall",
     "HostFunction",
     "HostFunctionError",
+    "HostFunctionRefused",
+    "HostRun",
     "HostSession",
     "HostUnavailable",
+    "InstalledFunction",
     "InvalidInput",
     "LifecycleEvent",
     "LoadFailed",
@@ -74,5 +84,7 @@ __all__ = [
     "Trail",
     "UnexpectedAnswer",
     "WatchOptions",
-    "changes_nothing",
+    "enabled_functions",
+    "host_function",
+    "installed_functions",
 ]

@@ -77,7 +77,10 @@ class PluginCalls:
         wanted = _read(arguments)
         requirement = _requirement(session, wanted)
         if session.depth >= self._depth:
-            raise HostFunctionError("too_deep", f"the call comes through {session.depth + 1} plugins already")
+            reason = f"the call comes through {session.depth + 1} plugins already"
+            session.refused(CALL_PLUGIN, wanted.plugin, reason)
+            raise HostFunctionError("too_deep", reason)
+        session.used(CALL_PLUGIN, wanted.plugin)
         outcome = await self._run(session, wanted, requirement)
         if outcome.kind == "ok":
             return from_json(outcome.response)["result"]
@@ -130,6 +133,7 @@ def _requirement(session: HostSession, wanted: _Arguments) -> VersionReq:
     declared = session.grant.may_call(wanted.plugin)
     if declared is None:
         reason = f"the plugin may not call {shown(wanted.plugin)}: it is none of its [[plugin.dependencies]]"
+        session.refused(CALL_PLUGIN, wanted.plugin, reason)
         raise GuestFault("denied", reason)
     if wanted.version_req is None:
         return declared

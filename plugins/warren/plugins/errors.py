@@ -1,8 +1,8 @@
 """What can go wrong with a plugin. One root, `PluginError`; the type says whose fault it is.
 
 `ModuleRefused`, `LoadFailed`, `NotForShadows`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`,
-`InvalidInput`, `StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's
-`Outcome` tells it.
+`InvalidInput`, `StillNeeded`: the caller's. `HostFunctionRefused`: the embedder's. `GuestFault` never leaves this
+folder: it ends a run, and the run's `Outcome` tells it.
 
 `RunFailed` and what is under it come from `execute_plugin` alone: the outcomes of runs, as exceptions.
 """
@@ -105,8 +105,20 @@ class NotForShadows(PluginError):
     def __str__(self) -> str:
         return (
             f"{self.plugin} called the host function {self.function!r}, which may change something outside, and so "
-            "cannot run as a shadow; mark the function with `changes_nothing` if it does not"
+            "cannot run as a shadow; give it `changes_nothing=True` if it does not"
         )
+
+
+class HostFunctionRefused(PluginError):
+    """A Python function that cannot be a host function, or that is not to be had: the embedder's or the operator's."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"host function {self.name!r}: {self.reason}"
 
 
 class RunFailed(PluginError):
@@ -179,3 +191,11 @@ class GuestFault(PluginError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class OutsideMemory(GuestFault):
+    """A guest named a range that is not in its memory: what no compiler's code does."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__("trap", f"the guest gave a range outside its memory: {asked}")
+        self.asked = asked

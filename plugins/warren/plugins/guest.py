@@ -27,7 +27,7 @@ import wasmtime
 from . import bindings
 from .backtrace import SourceLines, described
 from .bindings import VALUE_BITS, VALUE_BYTES, Slots
-from .errors import GuestFault
+from .errors import GuestFault, OutsideMemory
 from .growth import WITNESS_EXPORT
 from .instance_pool import CALL_SLOTS, INSTANCE_SLOTS, MAX_CALL_DEPTH, MAX_TABLE_ELEMENTS, MAX_TABLES
 from .wasi_process import Process
@@ -308,8 +308,7 @@ class Guest:
         if pointer + length > self._known_bytes:
             self._known_bytes = self.memory_bytes
         if pointer + length > self._known_bytes:
-            where = f"{length:,} bytes at {pointer:,} of {self._known_bytes:,}"
-            raise GuestFault("trap", f"the guest gave a range outside its memory: {where}")
+            raise OutsideMemory(f"{length:,} bytes at {pointer:,} of {self._known_bytes:,}")
 
     def enter_host_call(self, caller: Any) -> None:
         """Take from the caller what a host call needs: during a `start` function there is no instance yet to ask."""

@@ -152,6 +152,10 @@ class HostSession:
                     self._audit[index] = event
                     return
 
+    @property
+    def has_audit(self) -> bool:
+        return bool(self._audit)
+
     def finished_audit(self) -> tuple[AuditEvent, ...]:
         """All events kept, and a last one that says how many were not."""
         if not self._dropped_events:

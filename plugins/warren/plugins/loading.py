@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from warren.manifests import Policy
 
 from .artefacts import cache_folder
+from .audit import Audit
 from .checks import CheckedPlugin, check_plugin, plugin_config
 from .engine import Engine
 from .errors import CompilationFailed, LoadFailed, ModuleRefused
@@ -25,9 +27,10 @@ from .snapshot import take_snapshot
 class Loader:
     """Prepares plugins under one policy, with one set of host functions. Any number at once."""
 
-    def __init__(self, policy: Policy, host_functions: Mapping[str, HostFunction]) -> None:
+    def __init__(self, policy: Policy, host_functions: Mapping[str, HostFunction], audit: Audit) -> None:
         self._policy = policy
         self._host_functions = host_functions
+        self._audit = audit
         self._engine = Engine(cache_folder())
 
     async def prepare(self, files: PluginFiles) -> Plugin:
@@ -51,4 +54,5 @@ class Loader:
             snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
             abi, wasm = snapshot.abi, snapshot.wasm
         program = replace(await self._engine.compile(wasm), lines=checked.lines)
-        return Sandbox(program, abi, checked.grant, config, self._host_functions)
+        tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
+        return Sandbox(program, abi, checked.grant, config, self._host_functions, tell_audit=tell)

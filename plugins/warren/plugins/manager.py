@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 from warren.manifests import Manifest, ManifestError, Policy, VersionReq, resolve
 
+from .audit import Audit, AuditListener
 from .calls import CALL_PLUGIN, Elsewhere, PluginCalls
 from .errors import LoadFailed, PluginError, PluginNotFound
 from .execution import execute
 from .files import Identity, PluginFiles, find_plugins, read_pair
 from .host import STANDARD_FUNCTIONS, HostFunction
+from .host_functions import EmbedderFunction, with_embedders
 from .instance_pool import MAX_CALL_DEPTH
 from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
@@ -42,7 +44,9 @@ class PluginManager:
 
     With `hot_reload` the folder is watched from then on, and what is loaded from it follows it. `max_plugins` counts
     each version. A plugin that is replaced or unloaded has `grace_s` for its runs under way before it is shut down.
-    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most).
+    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most). They can call
+    `host_functions`, too, besides Warren's own: see `host_function`. `on_audit` is called with each use of a power that
+    was granted, and each that was refused.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -53,16 +57,21 @@ class PluginManager:
         *,
         policy: Policy | None = None,
         max_plugins: int = DEFAULT_MAX_PLUGINS,
-        host_functions: Mapping[str, HostFunction] = STANDARD_FUNCTIONS,
+        host_functions: Iterable[EmbedderFunction[..., Any]] = (),
         hot_reload: bool = False,
         watch_options: WatchOptions = DEFAULT_WATCH_OPTIONS,
         grace_s: float = DEFAULT_GRACE_S,
         call_depth: int = MAX_CALL_DEPTH,
+        on_audit: AuditListener | None = None,
     ) -> None:
-        """Raises ValueError for a `call_depth` that cannot be."""
+        """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name."""
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
-        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, **host_functions})
+        standard: dict[str, HostFunction] = {CALL_PLUGIN: self._calls, **STANDARD_FUNCTIONS}
+        self._audit = Audit()
+        if on_audit is not None:
+            self._audit.add(on_audit)
+        loader = Loader(policy or Policy(), with_embedders(standard, host_functions), self._audit)
         self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
@@ -100,6 +109,10 @@ class PluginManager:
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each `LifecycleEvent` from now on; what this gives back ends that."""
         return self._keeper.observers.add(observer)
+
+    def observe_audit(self, listener: AuditListener) -> Callable[[], None]:
+        """Call `listener` with each `AuditRecord` from now on; what this gives back ends that."""
+        return self._audit.add(listener)
 
     def call_elsewhere(self, elsewhere: Elsewhere | None) -> None:
         """Have calls of plugins that are not loaded here done by `elsewhere` from now on; None: by nobody."""

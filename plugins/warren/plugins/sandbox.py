@@ -17,14 +17,17 @@ from pydantic_core import from_json
 from warren.manifests import Grant
 
 from . import core_abi
-from .errors import GuestFault, NotForShadows
+from .errors import GuestFault, NotForShadows, OutsideMemory
 from .guest import Guest, Program, free_slot, guests
 from .host import Caps, HostFunction, HostSession, for_shadows
 from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
-from .outcome import Outcome, RunKind, Trail
+from .outcome import AuditEvent, Outcome, RunKind, Trail
 
 DEFAULT_CAPS: Final = Caps()
+
+#: Told what a run did with its powers, and its place in a trace.
+TellAudit = Callable[[tuple[AuditEvent, ...], Trail | None], None]
 
 _ANSWER_KEYS: Final = {"success", "result", "error"}
 
@@ -41,6 +44,7 @@ class Sandbox:
         functions: Mapping[str, HostFunction],
         *,
         caps: Caps = DEFAULT_CAPS,
+        tell_audit: TellAudit | None = None,
     ) -> None:
         """`config` is the JSON that `initialize` is given."""
         self._program = program
@@ -49,6 +53,7 @@ class Sandbox:
         self._config = config
         self._functions = functions
         self._caps = caps
+        self._tell_audit = tell_audit
 
     def run(
         self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
@@ -117,6 +122,8 @@ class Sandbox:
                 kind: RunKind = "ok" if request is None else read_answer(response)
             except GuestFault as fault:
                 kind, response, error, backtrace = fault.kind, b"", fault.reason, fault.backtrace
+                if isinstance(fault, OutsideMemory):
+                    session.refused("memory", fault.asked, "it is outside the guest's memory", severity="critical")
             return Outcome(
                 kind,
                 response,
@@ -135,6 +142,8 @@ class Sandbox:
         finally:
             guest.close()
             session.close()
+            if session.has_audit and self._tell_audit is not None:
+                self._tell_audit(session.finished_audit(), trail)
 
 
 def read_answer(answer: bytes) -> RunKind:

@@ -75,6 +75,7 @@ def test_the_workers_defaults_are_those_of_its_settings() -> None:
     settings: dict[str, Any] = {
         field.name: field.default for field in fields(WorkerSettings) if field.default is not MISSING
     }
+    settings |= {name: ",".join(settings[name]) for name in ("host_functions", "audit")}  # a text, as it is given
     assert {name: parameters[name].default for name in settings} == settings
     assert options.DEFAULT_PREFIX == DEFAULT_PREFIX
 
@@ -102,6 +103,16 @@ def test_no_arguments_at_all_show_the_help() -> None:
         (["--nope"], "No such option: --nope", "try: warren --help"),
         (["call"], "Missing argument 'PLUGIN'", "try: warren call --help"),
         (["publish", "a.b"], "Missing option '--broker' (env var: 'WARREN_BROKER')", "try: warren publish --help"),
+        (
+            ["worker", "--plugins", ".", "--audit", "logs,syslog"],
+            "'syslog' is none of logs, exchange; '' is for none of them",
+            "try: warren worker --help",
+        ),
+        (
+            ["listen", "#", "--broker", "amqp://a", "--results", "--audit"],
+            "--results and --audit are two things to hear; give one of them",
+            "try: warren listen --help",
+        ),
         (["listen", "#", "--broker", "http://a"], "begins with amqp:// or amqps://", "try: warren listen --help"),
         (
             ["publish", "a", "--broker", "amqp://a", "--prefix", "a b"],

@@ -94,6 +94,7 @@ class Control:
     ) -> None:
         self._transport = transport
         self._topology = control_topology(names, new_message_id())
+        self._reply_queues = names.reply_queues
         self._roster = roster
         self._manager = manager
         self._here = Here(worker, manager, obeys, stop, now())
@@ -247,7 +248,7 @@ class Control:
 
     def _answer(self, order: Message, answer: Answer | None) -> None:
         message = None if answer is None else answer_message(order, answer)
-        if message is None:
+        if message is None or not message.routing_key.startswith(self._reply_queues):
             return
         try:
             self._transport.post(message, timeout_s=ANSWER_LIMIT_S).add_done_callback(self._answered)

@@ -6,13 +6,14 @@ async with embedded("plugins") as here:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from warren.bus import Client, connect, new_message_id
-from warren.plugins import PluginManager
+from warren.plugins import EmbedderFunction, PluginManager
 
 from .settings import WorkerSettings
 from .worker import Worker
@@ -27,13 +28,21 @@ class Embedded:
 
 
 @asynccontextmanager
-async def embedded(plugins: Path | str, *, timeout_s: float = 30.0) -> AsyncIterator[Embedded]:
-    """Load the plugins under a folder and serve them until the block ends. Raises `PluginError` for a bad folder."""
+async def embedded(
+    plugins: Path | str, *, timeout_s: float = 30.0, host_functions: Iterable[EmbedderFunction[..., Any]] = ()
+) -> AsyncIterator[Embedded]:
+    """Load the plugins under a folder and serve them until the block ends. Raises `PluginError` for a bad folder.
+
+    They can call `host_functions`, besides Warren's own.
+    """
     url = f"memory://{new_message_id()}"
     settings = WorkerSettings(Path(plugins), url, grace_s=0.0)
     transport = await connect(url)
     try:
-        async with PluginManager(settings.plugins) as manager, Client(url, timeout_s=timeout_s) as client:
+        async with (
+            PluginManager(settings.plugins, host_functions=host_functions) as manager,
+            Client(url, timeout_s=timeout_s) as client,
+        ):
             worker = Worker(transport, manager, settings)
             await worker.start()
             try:

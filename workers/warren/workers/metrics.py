@@ -80,17 +80,25 @@ ROLLOUT_PERCENT: Final = Family(
 SHADOW_RUNS: Final = Family(
     "warren_shadow_runs_total", "counter", "Requests for a shadow, by what came of it.", ("plugin", "result")
 )
+REFUSALS: Final = Family(
+    "warren_refusals_total", "counter", "What plugins asked for and may not have.", ("plugin", "power")
+)
+AUDIT_DROPPED: Final = Family("warren_audit_dropped_total", "counter", "Audit events that the broker did not take.")
 GIVEN_BACK: Final = Family("warren_given_back_total", "counter", "Deliveries given back to the broker.")
 IN_FLIGHT: Final = Family("warren_in_flight", "gauge", "Deliveries under way.")
 
 FAMILIES: Final = (
     REQUESTS, DURATION, RUN_FUEL, RUN_MEMORY, RETRIES, DEAD_LETTERS, DUPLICATES, PASSED_ON, GUEST_MESSAGES,
-    PUBLISH_FAILURES, ROLLOUT_DECISIONS, ROLLOUT_PERCENT, SHADOW_RUNS, GIVEN_BACK, IN_FLIGHT,
+    PUBLISH_FAILURES, ROLLOUT_DECISIONS, ROLLOUT_PERCENT, SHADOW_RUNS, REFUSALS, AUDIT_DROPPED, GIVEN_BACK, IN_FLIGHT,
 )  # fmt: skip
 
 #: What there is to count of a rollout; they stand there with 0 from its start.
 DECISIONS: Final = ("started", "promoted", "rolled_back", "ended")
 SHADOW_RESULTS: Final = ("agreed", "differed", "not_compared", "dropped")
+
+#: What is refused of any plugin, or of who calls it, and stands there with 0 from the start. The rest does from its
+#: first refusal.
+POWERS: Final = ("call_plugin", "hops", "memory", "publish", "reply_to")
 
 _REASONS: Final[dict[type[PublishError], str]] = {
     Unroutable: "unroutable",
@@ -151,6 +159,7 @@ class WorkerMetrics:
 
     def __init__(self, in_flight: Callable[[], int]) -> None:
         self.given_back = 0
+        self.audit_dropped = 0
         #: Called for each delivery with its plugin and outcome, where somebody wants more than the snapshot has.
         self.on_processed: Callable[[str, Outcome], None] | None = None
         #: By plugin and version, for those that are rolled out: the rollouts' to keep.
@@ -164,6 +173,7 @@ class WorkerMetrics:
         self._guest_messages = {"": 0}
         self._rollout_decisions: dict[tuple[str, ...], float] = {}
         self._shadow_runs: dict[tuple[str, ...], float] = {}
+        self._refusals: dict[tuple[str, ...], float] = {}
         self._publish_failures = dict.fromkeys((*_REASONS.values(), _OTHER_REASON), 0)
 
     def expect(self, plugin: str) -> None:
@@ -172,6 +182,8 @@ class WorkerMetrics:
             self._retries, self._dead_letters, self._duplicates, self._passed_on, self._guest_messages,
         ):  # fmt: skip
             counts.setdefault(plugin, 0)
+        for power in POWERS:
+            self._refusals.setdefault((plugin, power), 0)
 
     def processed(self, plugin: str, outcome: Outcome) -> None:
         """One delivery, served; `plugin` is empty when none is served by that name."""
@@ -218,6 +230,9 @@ class WorkerMetrics:
             self._shadow_runs.setdefault((plugin, one), 0)
         self._shadow_runs[plugin, result] += 1
 
+    def refused(self, plugin: str, power: str) -> None:
+        self._refusals[plugin, power] = self._refusals.get((plugin, power), 0) + 1
+
     def publish_failed(self, error: PublishError) -> None:
         _count(self._publish_failures, _REASONS.get(type(error), _OTHER_REASON))
 
@@ -240,6 +255,8 @@ class WorkerMetrics:
             ROLLOUT_DECISIONS.name: dict(self._rollout_decisions),
             ROLLOUT_PERCENT.name: dict(self.rollout_percent),
             SHADOW_RUNS.name: dict(self._shadow_runs),
+            REFUSALS.name: dict(self._refusals.copy()),
+            AUDIT_DROPPED.name: {(): self.audit_dropped},
             GIVEN_BACK.name: {(): self.given_back},
             IN_FLIGHT.name: {(): self._in_flight()},
         }

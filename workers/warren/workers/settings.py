@@ -28,6 +28,10 @@ class WorkerSettings:
     With `hot_reload` the worker follows its folder of plugins; else it serves what it finds there at the start.
     Without `orders` it answers questions on the control exchange, and refuses to change anything.
 
+    `host_functions` names those of installed distributions that plugins can call. `audit` says where it goes, besides
+    the counters: `logs`, `exchange`. With `foreign_replies` a request may name any queue for its result, and not only
+    one of this installation.
+
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
     """
@@ -45,6 +49,9 @@ class WorkerSettings:
     hot_reload: bool = False
     dedup_window_s: float = 0.0
     orders: bool = True
+    host_functions: tuple[str, ...] = ()
+    audit: frozenset[str] = frozenset({"logs"})
+    foreign_replies: bool = False
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
 

@@ -3,7 +3,7 @@
 They run beside what is answered, as tasks of their own that begin after it, and are cut into the same slices. No more
 of them are under way at once than a few; where there is no room a request is not shadowed, and that is counted. Nothing
 that they do is seen outside: what they publish is dropped, what they log is, and a host function that may change
-something is not called (see `plugins.changes_nothing`).
+something is not called (see `changes_nothing` of `plugins.host_function`).
 """
 
 from __future__ import annotations

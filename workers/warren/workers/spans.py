@@ -40,18 +40,24 @@ from warren.plugins import Callee, Outcome
 class RunPlace:
     """The place of a run that another one called (a `warren.plugins.Trail`).
 
-    `call` is that of the caller's host call, `run` its own; `trace` is what a run elsewhere brought back.
+    `call` is that of the caller's host call, `run` its own; `trace` is what a run elsewhere brought back. `request_id`
+    is that of the request which all of it is for.
     """
 
-    __slots__ = ("call", "run", "trace")
+    __slots__ = ("call", "request_id", "run", "trace")
 
-    def __init__(self, call: TraceContext) -> None:
+    def __init__(self, call: TraceContext, request_id: str | None) -> None:
         self.call = call
+        self.request_id = request_id
         self.run = call.child()
         self.trace: Trace | None = None
 
     def step(self) -> RunPlace:
-        return RunPlace(self.run.child())
+        return RunPlace(self.run.child(), self.request_id)
+
+    @property
+    def trace_id(self) -> str:
+        return self.call.trace_id
 
 
 class RunSpans:
@@ -81,7 +87,15 @@ class RunSpans:
         self._message = message
 
     def step(self) -> RunPlace:
-        return RunPlace(self._begin_run().child())
+        return RunPlace(self._begin_run().child(), self.request_id)
+
+    @property
+    def request_id(self) -> str | None:
+        return self._message.message_id
+
+    @property
+    def trace_id(self) -> str:
+        return self.context.trace_id
 
     def _begin_run(self) -> TraceContext:
         if self.run_context is self.context:

@@ -34,7 +34,7 @@ except ImportError:
     from asyncio import new_event_loop  # type: ignore[assignment]
 
 from warren.bus import BrokerUnreachable, BusError, connect
-from warren.plugins import PluginError, PluginManager
+from warren.plugins import PluginError, PluginManager, enabled_functions
 
 from .control import Control
 from .health import CannotListen, answering_probes
@@ -121,7 +121,10 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
     try:
         with Pulse(tell) as pulse, telemetry() as wanted:
             async with PluginManager(
-                settings.plugins, max_plugins=settings.max_plugins, hot_reload=settings.hot_reload
+                settings.plugins,
+                max_plugins=settings.max_plugins,
+                hot_reload=settings.hot_reload,
+                host_functions=enabled_functions(settings.host_functions),
             ) as manager:
                 if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)

@@ -46,9 +46,10 @@ from warren.bus import (
     times_passed_on,
 )
 from warren.manifests import InvalidValue, VersionReq, is_plugin_name
-from warren.plugins import Outcome, Plugin, PluginManager, PluginNotFound
+from warren.plugins import AuditEvent, Outcome, Plugin, PluginManager, PluginNotFound
 
 from .answers import Answers, Result, Run
+from .audit import AuditSinks
 from .begun import begin
 from .elsewhere import BusCalls
 from .guest_logs import log_guest_lines
@@ -96,6 +97,9 @@ class Worker:
         self._under_way: set[asyncio.Future[None]] = set()
         self._serving = self._draining = False
         self.metrics = WorkerMetrics(in_flight=self._under_way.__len__)
+        self._audit = AuditSinks(self.name, settings.audit, self.metrics, transport, self._names)
+        self._end_audit = manager.observe_audit(self._audit)
+        self._reply_queues = ("",) if settings.foreign_replies else self._names.reply_queues
         self._export_spans = export_spans
         self._elsewhere = BusCalls(transport, self._names)
         self._plugins = ServedPlugins(
@@ -148,6 +152,7 @@ class Worker:
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._manager.call_elsewhere(None)
+        self._end_audit()
         await self._elsewhere.close()
         return self.metrics.given_back
 
@@ -171,8 +176,10 @@ class Worker:
             return
         job.spans = RunSpans(message, self._names.mailbox(plugin_name), keep=self._export_spans is not None)
         try:
+            if message.reply_to is not None and not message.reply_to.startswith(self._reply_queues):
+                self._refuse_reply(job, message.reply_to)
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
-            self._check_hops(request)
+            self._check_hops(job, request)
             try:
                 self._choose(job, request)
             except PluginNotFound as missing:
@@ -266,11 +273,24 @@ class Worker:
             _log.exception("running %s failed, and not by its fault", plugin.name)
             return Outcome("unavailable", error=f"the worker failed: {type(error).__name__}", start_ns=time.time_ns())
 
-    def _check_hops(self, request: Request) -> None:
+    def _refuse_reply(self, job: _Job, reply_to: str) -> None:
+        """Who asks is not to have the worker write where they may not themselves. Raises `MalformedMessage`."""
+        reason = (
+            f"'reply_to' names {reply_to[:100]!r}, which is neither a direct reply nor a queue of this installation"
+        )
+        event = AuditEvent("warning", "reply_to", reply_to, reason, time.time_ns())
+        self._audit.note(job.plugin_name, None, event, job.message.message_id, job.spans.trace_id)
+        job.message = replace(job.message, reply_to=None)
+        raise MalformedMessage(reason)
+
+    def _check_hops(self, job: _Job, request: Request) -> None:
+        """A loop is what plugins make, and a hostile one on purpose: it is audited, against the one it came to."""
         if request.hops > self._settings.hop_limit:
-            raise MalformedMessage(
-                f"the message came through {request.hops} plugins; more than {self._settings.hop_limit} is a loop"
-            )
+            came = f"the message came through {request.hops} plugins"
+            reason = f"{came}; more than {self._settings.hop_limit} is a loop"
+            event = AuditEvent("warning", "hops", f"{request.hops} plugins", reason, time.time_ns())
+            self._audit.note(job.plugin_name, None, event, job.message.message_id, job.spans.trace_id)
+            raise MalformedMessage(reason)
 
     def _serve_unrouted(self, deliveries: Sequence[Delivery]) -> list[Served]:
         return [self._answer_unrouted(delivery) for delivery in deliveries]
@@ -284,6 +304,8 @@ class Worker:
         except (MalformedMessage, Unroutable) as error:
             reason = str(error) if isinstance(error, MalformedMessage) else f"no plugin {plugin_name!r} is served here"
             refused = Run(Outcome("rejected", error=reason))
+            if message.reply_to is not None and not message.reply_to.startswith(self._reply_queues):
+                message = replace(message, reply_to=None)
             spans = RunSpans(message, self._names.unrouted, keep=self._export_spans is not None)
             await self._answers.answer(plugin_name, message, refused, spans)
             self.metrics.processed("", refused.outcome)
@@ -294,7 +316,9 @@ class Worker:
             raise MalformedMessage(f"{plugin_name[:100]!r} cannot be the name of a plugin")
         read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
         mailbox = self._names.mailbox(plugin_name)
-        await self._transport.publish(replace(message, exchange="", routing_key=mailbox), mandatory=True)
+        await self._transport.publish(
+            replace(message, exchange=self._names.direct, routing_key=mailbox), mandatory=True
+        )
 
 
 class _Job:

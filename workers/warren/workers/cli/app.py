@@ -18,20 +18,23 @@ from typer.core import TyperGroup
 
 from .dead import dead
 from .exit_codes import MEANINGS
-from .failures import report
+from .failures import WrongUsage, report
 from .fleet import FLEET_PANEL, fleet
 from .options import (
     DEFAULT_PREFIX,
     DEFAULT_TIMEOUT_S,
     AsJson,
+    AuditSinks,
     Broker,
     Data,
+    HostFunctions,
     Log,
     LogLevel,
     NeededBroker,
     Plugins,
     Prefix,
     Timeout,
+    names_in,
 )
 from .plugins import plugins
 from .rollout import rollout
@@ -176,6 +179,16 @@ def worker(
             help="Obey orders that come over the broker: reload, unload, drain. Questions are answered in any case.",
         ),
     ] = True,
+    host_functions: HostFunctions = "",
+    audit: AuditSinks = "logs",
+    foreign_replies: Annotated[
+        bool,
+        typer.Option(
+            "--foreign-replies",
+            envvar="WARREN_FOREIGN_REPLIES",
+            help="Send results to whatever queue a request names, also where its name does not begin with the prefix.",
+        ),
+    ] = False,
     health_host: Annotated[
         str, typer.Option(envvar="WARREN_HEALTH_HOST", metavar="HOST", help="The address to answer probes at.")
     ] = DEFAULT_HEALTH_HOST,
@@ -214,6 +227,9 @@ def worker(
         hot_reload=hot_reload,
         dedup_window_s=dedup_window_s,
         orders=orders,
+        host_functions=names_in(host_functions),
+        audit=frozenset(names_in(audit)),
+        foreign_replies=foreign_replies,
         health_host=health_host,
         health_port=health_port,
     )
@@ -236,6 +252,7 @@ def call(
         str | None, typer.Option(metavar="REQ", help="The versions that will do: '^1.2', say.")
     ] = None,
     prefix: Prefix = DEFAULT_PREFIX,
+    host_functions: HostFunctions = "",
     trace: Annotated[bool, typer.Option("--trace", help="Show the trace as a waterfall.")] = False,
     log_level: Log = LogLevel.WARNING,
     as_json: AsJson = False,
@@ -248,7 +265,8 @@ def call(
 
     if plugins is not None and _is_from_environment(context, "broker"):
         broker = None
-    request = Call(plugin, action, data, destination(plugins, broker), timeout, version_req, prefix)
+    where, functions = destination(plugins, broker), names_in(host_functions)
+    request = Call(plugin, action, data, where, timeout, version_req, prefix, functions)
     return run(request, log_level, trace=trace, as_json=as_json)
 
 
@@ -277,15 +295,26 @@ def listen(
     results: Annotated[
         bool, typer.Option("--results", help="Hear results instead, by <plugin>.<action>.<outcome>.")
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Hear instead what plugins used of their powers, and were refused, by <plugin>.<power>.<severity>; "
+            "workers tell it with --audit exchange.",
+        ),
+    ] = False,
     count: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many.")] = None,
     timeout: Annotated[float | None, typer.Option(metavar="S", min=0.001, help="End after so many seconds.")] = None,
     prefix: Prefix = DEFAULT_PREFIX,
     as_json: AsJson = False,
 ) -> int:
-    """Print events as they come, or results, until Ctrl-C."""
-    from .listen import Listening, run
+    """Print events as they come, or results, or the audit, until Ctrl-C."""
+    from .listen import Heard, Listening, run
 
-    return run(Listening(pattern, results, broker, count, timeout, prefix), as_json=as_json)
+    if results and audit:
+        raise WrongUsage("--results and --audit are two things to hear; give one of them", "try: warren listen --help")
+    what = Heard.RESULTS if results else Heard.AUDIT if audit else Heard.EVENTS
+    return run(Listening(pattern, what, broker, count, timeout, prefix), as_json=as_json)
 
 
 @app.command()

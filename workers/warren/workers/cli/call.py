@@ -32,6 +32,7 @@ class Call:
     timeout_s: float
     version: str | None
     prefix: str
+    host_functions: tuple[str, ...] = ()
 
 
 def destination(plugins: Path | None, broker: str | None) -> Path | str:
@@ -74,9 +75,12 @@ async def _call(call: Call, data: Any) -> Result:
         async with Client(call.where, prefix=call.prefix, timeout_s=call.timeout_s) as client:
             return await _ask(client, call, data)
     # Here, so that a client with no sandbox can call workers elsewhere.
+    from warren.plugins import enabled_functions  # noqa: PLC0415
+
     from ..embedded import embedded  # noqa: PLC0415
 
-    async with embedded(call.where, timeout_s=call.timeout_s) as here:
+    functions = enabled_functions(call.host_functions)
+    async with embedded(call.where, timeout_s=call.timeout_s, host_functions=functions) as here:
         return await _ask(here.client, call, data)
 
 

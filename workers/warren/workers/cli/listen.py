@@ -1,4 +1,4 @@
-"""`warren listen`: events or results, one after the other as they come."""
+"""`warren listen`: events, results or the audit, one after the other as they come."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from rich.text import Text
 
-from warren.bus import Client, Listener, PluginMessage, Result
+from warren.bus import AuditNote, Client, Listener, PluginMessage, Result
 
 from ..text import printable
 from .exit_codes import ExitCode
@@ -24,12 +25,20 @@ from .result_view import figures, result_data
 CONNECT_LIMIT_S: Final = 30.0
 
 
+class Heard(StrEnum):
+    """What can be listened to."""
+
+    EVENTS = "events"
+    RESULTS = "results"
+    AUDIT = "the audit"
+
+
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What the command line asked for: events, or `results`, until `count` have come or `timeout_s` is over."""
+    """What the command line asked for, until `count` have come or `timeout_s` is over."""
 
     pattern: str
-    results: bool
+    what: Heard
     broker: str
     count: int | None
     timeout_s: float | None
@@ -41,7 +50,7 @@ def run(listening: Listening, *, as_json: bool) -> ExitCode:
     configure_logging("warning", as_json=as_json)
     with suppress(KeyboardInterrupt):
         try:
-            asyncio.run(_listen(listening, _SHOWN[listening.results, as_json]))
+            asyncio.run(_listen(listening, _SHOWN[listening.what, as_json]))
         except TimeoutError:
             return ExitCode.OK if listening.count is None else ExitCode.TIMED_OUT
     return ExitCode.OK
@@ -52,7 +61,7 @@ async def _listen(asked: Listening, show: Callable[[Any], None]) -> None:
     heard = 0
     connected = Client(asked.broker, prefix=asked.prefix, timeout_s=CONNECT_LIMIT_S)
     async with connected as client, asyncio.timeout(asked.timeout_s), _listener(client, asked) as listener:
-        print_note(f"listening to {'results' if asked.results else 'events'}, {asked.pattern}; Ctrl-C ends it")
+        print_note(f"listening to {asked.what}, {asked.pattern}; Ctrl-C ends it")
         async for item in listener:
             show(item)
             heard += 1
@@ -61,8 +70,13 @@ async def _listen(asked: Listening, show: Callable[[Any], None]) -> None:
 
 
 def _listener(client: Client, asked: Listening) -> Listener[Any]:
+    listen: Mapping[Heard, Callable[[str], Listener[Any]]] = {
+        Heard.EVENTS: client.events,
+        Heard.RESULTS: client.results,
+        Heard.AUDIT: client.audit,
+    }
     try:
-        return client.results(asked.pattern) if asked.results else client.events(asked.pattern)
+        return listen[asked.what](asked.pattern)
     except ValueError as error:
         raise WrongUsage(str(error)) from error
 
@@ -102,10 +116,32 @@ def _result_for_people(result: Result) -> None:
     stdout().print(line, soft_wrap=True)
 
 
-#: By whether it is a result, and whether it is to be JSON.
-_SHOWN: Final[Mapping[tuple[bool, bool], Callable[[Any], None]]] = {
-    (False, False): _event_for_people,
-    (False, True): _event_as_json,
-    (True, False): _result_for_people,
-    (True, True): _result_as_json,
+def _audit_as_json(note: AuditNote) -> None:
+    print_json(note.model_dump(mode="json"))
+
+
+_SEVERITIES: Final = {"debug": "dim", "warning": "yellow", "critical": "bold red"}
+
+
+def _audit_for_people(note: AuditNote) -> None:
+    who = note.plugin if note.version is None else f"{note.plugin} {note.version}"
+    line = Text.assemble(
+        (f"{note.time.astimezone():%H:%M:%S} ", "dim"),
+        (f"{printable(who)} ", "bold cyan"),
+        (f"{'used' if note.refusal is None else 'was refused'} {printable(note.power)}: ", _SEVERITIES[note.severity]),
+        printable(note.asked),
+    )
+    if note.refusal is not None:
+        line.append(f": {printable(note.refusal)}")
+    stdout().print(line, soft_wrap=True)
+
+
+#: By what it is, and whether it is to be JSON.
+_SHOWN: Final[Mapping[tuple[Heard, bool], Callable[[Any], None]]] = {
+    (Heard.EVENTS, False): _event_for_people,
+    (Heard.EVENTS, True): _event_as_json,
+    (Heard.RESULTS, False): _result_for_people,
+    (Heard.RESULTS, True): _result_as_json,
+    (Heard.AUDIT, False): _audit_for_people,
+    (Heard.AUDIT, True): _audit_as_json,
 }

@@ -54,6 +54,9 @@ class _JsonLines(logging.StreamHandler):  # type: ignore[type-arg]
             "message": record.getMessage(),
             "process": record.process,
         }
+        audit = getattr(record, "audit", None)
+        if record.name == "warren.audit" and audit is not None:
+            line["audit"] = audit
         trace = _traceback(record)
         return json_text(line | {"traceback": trace} if trace else line)
 

@@ -11,6 +11,7 @@ import typer
 SCHEMES: Final = ("amqp://", "amqps://")
 
 DEFAULT_PREFIX: Final = "warren"
+AUDIT_SINKS: Final = ("logs", "exchange")
 DEFAULT_TIMEOUT_S: Final = 30.0
 
 
@@ -27,6 +28,17 @@ def _checked_broker(url: str | None) -> str | None:
     if url is not None and not url.startswith(SCHEMES):
         raise typer.BadParameter(f"the URL of a broker begins with {' or '.join(SCHEMES)}")
     return url
+
+
+def _checked_sinks(text: str) -> str:
+    if unknown := [name for name in names_in(text) if name not in AUDIT_SINKS]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(AUDIT_SINKS)}; '' is for none of them")
+    return text
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """What stands between its commas."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 def _checked_fleet(url: str | None) -> str | None:
@@ -83,5 +95,24 @@ Log = Annotated[
 ]
 Data = Annotated[
     str | None, typer.Argument(metavar="DATA|@FILE|-", help="JSON, a file of it, or stdin. Null, if there is none.")
+]
+HostFunctions = Annotated[
+    str,
+    typer.Option(
+        "--host-functions",
+        envvar="WARREN_HOST_FUNCTIONS",
+        metavar="NAME,...",
+        help="Let plugins call these of installed distributions; warren plugins functions lists them.",
+    ),
+]
+AuditSinks = Annotated[
+    str,
+    typer.Option(
+        "--audit",
+        envvar="WARREN_AUDIT",
+        metavar="SINK,...",
+        callback=_checked_sinks,
+        help="Where it goes what plugins used of their powers, and were refused: logs, exchange.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]

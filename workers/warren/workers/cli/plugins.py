@@ -1,6 +1,6 @@
 """`warren plugins`: the commands about a folder's plugins, with their arguments, options and help.
 
-Alone it lists them: `plugins_list`. `plugins_show` is all about one.
+Alone it lists them: `plugins_list`. `plugins_show` is all about one, `plugins_functions` about what they could call.
 """
 # ruff: noqa: PLC0415 - see `app`: the sandbox may not even be installed
 
@@ -55,3 +55,14 @@ def show(
     from .plugins_show import run
 
     return run(plugins, name, version, as_json=as_json)
+
+
+@plugins.command()
+def functions(*, as_json: AsJson = False) -> int:
+    """List the host functions that installed distributions offer, for `warren worker --host-functions`.
+
+    Each is imported for that.
+    """
+    from .plugins_functions import run
+
+    return run(as_json=as_json)
