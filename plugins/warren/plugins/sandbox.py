@@ -9,7 +9,7 @@ says that it is not healthy, is refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from pydantic_core import from_json
