@@ -29,6 +29,7 @@ from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
 from .loading import Loader
 from .plugin import Plugin, PluginHealth, PluginInfo
+from .plugin_folder import PluginFolders
 from .reconcile import Load, Move, from_elsewhere, plan
 from .watcher import Watcher, WatchOptions
 
@@ -42,7 +43,8 @@ class PluginManager:
 
     With `hot_reload` the folder is watched from then on, and what is loaded from it follows it. `max_plugins` counts
     each version. A plugin that is replaced or unloaded has `grace_s` for its runs under way before it is shut down.
-    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most).
+    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most). Those that may use files
+    have a directory each in `data`, which must be apart from the plugins; without one it is `data_folder()`.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -58,11 +60,13 @@ class PluginManager:
         watch_options: WatchOptions = DEFAULT_WATCH_OPTIONS,
         grace_s: float = DEFAULT_GRACE_S,
         call_depth: int = MAX_CALL_DEPTH,
+        data: Path | str | None = None,
     ) -> None:
         """Raises ValueError for a `call_depth` that cannot be."""
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
-        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, **host_functions})
+        folders = PluginFolders(None if data is None else Path(data), self.directory)
+        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, **host_functions}, folders)
         self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
