@@ -31,6 +31,7 @@ from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplac
 from .manager import PluginManager
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
+from .plugin_folder import data_folder
 from .watcher import WatchOptions
 
 __all__ = [
@@ -75,4 +76,5 @@ __all__ = [
     "UnexpectedAnswer",
     "WatchOptions",
     "changes_nothing",
+    "data_folder",
 ]

@@ -34,7 +34,7 @@ _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER: Final = _LOOK | os.O_DIRECTORY
 
 
-class LeftRoot(Exception):  # noqa: N818 - not a failure: what the guest tried
+class LeftRoot(Exception):
     """The path leads out of the plugin's directory; `by_link`: by a link that lies there, and not by what was asked."""
 
     def __init__(self, *, by_link: bool) -> None:

@@ -89,15 +89,12 @@ class Ledger:
 
     def _locked(self) -> int:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            give_up = time.monotonic() + _PATIENCE_S
-            while not _try_lock(fd):
-                if time.monotonic() > give_up:
-                    raise OSError(errno.EAGAIN, f"another process holds {self._path}")
-                time.sleep(_RETRY_S)
-        except BaseException:
-            os.close(fd)
-            raise
+        give_up = time.monotonic() + _PATIENCE_S
+        while not _try_lock(fd):
+            if time.monotonic() > give_up:
+                os.close(fd)
+                raise OSError(errno.EAGAIN, f"another process holds {self._path}")
+            time.sleep(_RETRY_S)
         return fd
 
     def _read(self, fd: int) -> tuple[int, int]:

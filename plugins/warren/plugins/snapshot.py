@@ -16,7 +16,8 @@ What is to be known before turning it on:
 - Lines logged in initialisation are logged once, not by every request; its fuel is no part of a request's.
 
 Refused, besides: any `host_call` made in initialisation (its effect would not be repeated, its answer would grow
-stale), any file used in it, for the same reason, and an initialisation that asked for more memory than its limit allows.
+stale), any use of a file in it, for the same reason, and an initialisation that asked for more memory than its limit
+allows.
 
 wasmtime maps what lies between the first and the last byte that is not zero, and its compiled artefact is as large as
 that. Only where this is more than 16 MiB, and less than half of it in use, does each instantiation copy what is in use
@@ -57,13 +58,14 @@ async def take_snapshot(
     grant: Grant,
     config: bytes,
     compile_module: Callable[[bytes], Awaitable[Program]],
+    *,
     folder: PluginFolder | None = None,
 ) -> Snapshot:
     """Initialise `wasm` under `grant`, and bake what that left.
 
     `wasm` is checked and has its growth witnessed, as it would be compiled without a snapshot; `config` is what
-    `initialize` is given, `folder` the plugin's own directory, if it has one. Raises `ModuleRefused` when the initialisation fails, or a snapshot of it would not be
-    sound, and what `compile_module` raises.
+    `initialize` is given, `folder` the plugin's own directory, if it has one. Raises `ModuleRefused` when the
+    initialisation fails, or a snapshot of it would not be sound, and what `compile_module` raises.
 
     Costs the initialisation and a compilation, and some 3 ms for each MiB of memory in use.
     """

@@ -1,8 +1,8 @@
 """The files and directories that one run has open, and what it may do with which path.
 
-Descriptor 3 is the plugin's own directory, opened beforehand under the name `/`: there wasi-libc, Rust's std and Go look
-for relative and for absolute paths alike. Any other directory's descriptor is a name, and no more: what is asked for
-below it is looked up from the root, so that nothing can be reached by a name that a grant does not have.
+Descriptor 3 is the plugin's own directory, opened beforehand under the name `/`: there wasi-libc, Rust's std and Go
+look for relative and for absolute paths alike. Any other directory's descriptor is a name, and no more: what is asked
+for below it is looked up from the root, so that nothing can be reached by a name that a grant does not have.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Auditor(Protocol):
     def refused(self, power: str, asked: str, reason: str, *, severity: AuditSeverity = "warning") -> None: ...
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a failure
+class Refused(Exception):
     """What a call answers instead of doing something."""
 
     def __init__(self, answer: Errno) -> None:
@@ -242,11 +242,14 @@ class Files:
         try:
             return walk.to(text, follow=follow)
         except LeftRoot as left:
-            if left.by_link:
-                reason, severity = "a link on the way leads out of the plugin's directory", "warning"
-            else:
-                reason, severity = "the path leads out of the plugin's directory", "critical"
-            raise self.refusal(power, text, reason, Errno.PERM, severity=severity) from None
+            who = "a link on the way" if left.by_link else "the path"
+            raise self.refusal(
+                power,
+                text,
+                f"{who} leads out of the plugin's directory",
+                Errno.PERM,
+                severity="warning" if left.by_link else "critical",
+            ) from None
         finally:
             self._work += (walk.steps + 1) * self._step_fuel
 
@@ -259,12 +262,9 @@ class Files:
         read, write = self._folder.read, self._folder.write
         return read.match(path) or write.match(path) or read.lead_below(path) or write.lead_below(path)
 
-    def may_see(self, path: Path, found: os.stat_result) -> bool:
-        """Whether a path that may be walked may be asked about: what lies on the way has to be a directory."""
-        return stat.S_ISDIR(found.st_mode) or self._folder.read.match(path) or self._folder.write.match(path)
-
     def check_see(self, path: Path, found: os.stat_result) -> None:
-        if not self.may_see(path, found):
+        """Raises `Refused` where a path that may be walked leads to what is no directory, and no glob matches it."""
+        if not (stat.S_ISDIR(found.st_mode) or self._folder.read.match(path) or self._folder.write.match(path)):
             raise self._not_granted("read_files", path)
 
     def check_read(self, path: Path) -> None:

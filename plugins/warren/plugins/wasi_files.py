@@ -179,9 +179,7 @@ def _resize(files: Files, file: OpenFile, wanted: Callable[[int], int]) -> None:
             account.spend(after - before)
 
 
-def fd_advise(  # noqa: PLR0917 - preview 1 has it so
-    _guest: Guest, files: Files, fd: int, offset: int, length: int, advice: int
-) -> Errno:
+def fd_advise(_guest: Guest, files: Files, fd: int, offset: int, length: int, advice: int) -> Errno:
     """Takes the advice and does nothing with it: to read ahead is work that nobody has asked for yet."""
     files.file(fd, Rights.FD_ADVISE)
     _checked(offset + length)
@@ -273,7 +271,7 @@ def file_type(found: os.stat_result) -> FileType:
     return kinds.get(stat.S_IFMT(found.st_mode), FileType.UNKNOWN)
 
 
-def fd_filestat_set_times(  # noqa: PLR0917 - preview 1 has it so
+def fd_filestat_set_times(
     _guest: Guest, files: Files, fd: int, accessed_ns: int, modified_ns: int, flags: int
 ) -> Errno:
     opened = files.descriptor(fd, Rights.FD_FILESTAT_SET_TIMES)

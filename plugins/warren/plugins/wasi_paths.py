@@ -19,6 +19,7 @@ from typing import Final
 from .file_paths import MAX_PATH_BYTES, Place
 from .file_quota import ENTRY_BYTES, Account, size_if_last
 from .guest import Guest
+from .plugin_folder import FilePower
 from .wasi_abi import FILESTAT, SYMLINK_FOLLOW, U32, Errno, OpenFlags, Rights
 from .wasi_descriptors import (
     DIRECTORY_RIGHTS,
@@ -35,7 +36,8 @@ from .wasi_descriptors import (
 from .wasi_files import Call, check_flags, packed_stat, wanted_times
 
 _OPEN: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_ACCESS: Final = {(True, False): os.O_RDONLY, (False, True): os.O_WRONLY, (True, True): os.O_RDWR}
+
+_ALL_OPEN_FLAGS: Final = OpenFlags.CREAT | OpenFlags.DIRECTORY | OpenFlags.EXCL | OpenFlags.TRUNC
 
 #: Nobody but who runs workers may read what plugins write.
 _FILE_MODE: Final = 0o600
@@ -57,7 +59,7 @@ def _text(guest: Guest, path_at: int, length: int) -> str:
         raise Refused(Errno.ILSEQ) from None
 
 
-def path_open(  # noqa: PLR0913, PLR0917 - preview 1 has it so
+def path_open(  # noqa: PLR0917 - preview 1 has it so
     guest: Guest, files: Files, fd: int, look_up: int, path_at: int, length: int, flags: int, rights: int,
     inheriting: int, fd_flags: int, opened_at: int,
 ) -> Errno:  # fmt: skip
@@ -65,59 +67,63 @@ def path_open(  # noqa: PLR0913, PLR0917 - preview 1 has it so
     guest.check_range(opened_at, U32.size)
     text = _text(guest, path_at, length)
     append = check_flags(fd_flags)
-    creates, truncates = flags & OpenFlags.CREAT, flags & OpenFlags.TRUNC
-    if flags > 15 or (creates and flags & OpenFlags.DIRECTORY):
-        return Errno.INVAL
-    if rights & Rights.FD_WRITE & ~directory.inheriting:
-        return Errno.NOTCAPABLE
-    if creates and not directory.rights & Rights.PATH_CREATE_FILE:
-        return Errno.NOTCAPABLE
-    if truncates and not directory.rights & Rights.PATH_FILESTAT_SET_SIZE:
-        return Errno.NOTCAPABLE
+    _check_asked(directory, flags, rights)
     files.check_room(text)
     rights &= directory.inheriting
-    inheriting &= directory.inheriting
-    is_for_writing = rights & Rights.FD_WRITE or creates or truncates
-    follow = bool(look_up & SYMLINK_FOLLOW) and not (creates and flags & OpenFlags.EXCL)
-    with (
-        files.changing() as account,
-        files.at(directory, text, follow=follow, power="write_files" if is_for_writing else "read_files") as place,
-    ):
+    must_be_new = flags & OpenFlags.CREAT and flags & OpenFlags.EXCL
+    is_for_writing = rights & Rights.FD_WRITE or flags & (OpenFlags.CREAT | OpenFlags.TRUNC)
+    follow = bool(look_up & SYMLINK_FOLLOW) and not must_be_new
+    power: FilePower = "write_files" if is_for_writing else "read_files"
+    with files.changing() as account, files.at(directory, text, follow=follow, power=power) as place:
+        if place.found is not None and must_be_new:
+            return Errno.EXIST
         opened: OpenFile | OpenDirectory
         if place.found is not None and stat.S_ISDIR(place.found.st_mode):
-            if creates and flags & OpenFlags.EXCL:
-                return Errno.EXIST
             if is_for_writing:
                 return Errno.ISDIR
-            opened = OpenDirectory(place.path, rights & DIRECTORY_RIGHTS, inheriting)
+            opened = OpenDirectory(place.path, rights & DIRECTORY_RIGHTS, inheriting & directory.inheriting)
         else:
             opened = _open_file(files, account, place, flags, rights, append=append)
     guest.write(opened_at, U32.pack(files.add(opened)))
     return Errno.SUCCESS
 
 
-def _open_file(  # noqa: PLR0917
-    files: Files, account: Account, place: Place, flags: int, rights: int, *, append: bool
-) -> OpenFile:
+def _check_asked(directory: OpenDirectory, flags: int, rights: int) -> None:
+    """EINVAL for what makes no sense, ENOTCAPABLE for what the directory's descriptor is not for."""
+    if flags & ~_ALL_OPEN_FLAGS or (flags & OpenFlags.CREAT and flags & OpenFlags.DIRECTORY):
+        raise Refused(Errno.INVAL)
+    if (
+        rights & Rights.FD_WRITE & ~directory.inheriting
+        or (flags & OpenFlags.CREAT and not directory.rights & Rights.PATH_CREATE_FILE)
+        or (flags & OpenFlags.TRUNC and not directory.rights & Rights.PATH_FILESTAT_SET_SIZE)
+    ):
+        raise Refused(Errno.NOTCAPABLE)
+
+
+def _open_file(files: Files, account: Account, place: Place, flags: int, rights: int, *, append: bool) -> OpenFile:
     writes = bool(rights & Rights.FD_WRITE)
     truncates = bool(flags & OpenFlags.TRUNC)
-    reads = bool(rights & Rights.FD_READ) or not (writes or truncates)
-    if place.found is None:
-        is_new = _check_creates(place, flags)
+    is_new = place.found is None
+    if is_new:
+        if not flags & OpenFlags.CREAT:
+            raise Refused(Errno.NOENT)
+        if place.as_directory:
+            raise Refused(Errno.ISDIR)
     else:
-        is_new = False
-        _check_opens(files, place, flags)
+        _check_file(files, place, flags)
     if writes or truncates or is_new:
         files.check_write(place.path)
-    if reads and not (is_new and not rights & Rights.FD_READ):
+    # A descriptor that is for neither can tell of the file, which takes the permission to read it.
+    reads = bool(rights & Rights.FD_READ) or not (writes or truncates or is_new)
+    if reads:
         files.check_read(place.path)
-    access = _ACCESS[reads, writes or truncates] | _OPEN
+    access = (os.O_RDWR if reads else os.O_WRONLY) if writes or truncates or is_new else os.O_RDONLY
     if is_new:
         account.check(ENTRY_BYTES)
-        fd = os.open(place.name, access | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=place.parent)
+        fd = os.open(place.name, access | _OPEN | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=place.parent)
         account.spend(ENTRY_BYTES)
     else:
-        fd = os.open(place.name, access, dir_fd=place.parent)
+        fd = os.open(place.name, access | _OPEN, dir_fd=place.parent)
     try:
         size = hold_regular(fd)
         if truncates and size:
@@ -130,17 +136,7 @@ def _open_file(  # noqa: PLR0917
     return OpenFile(fd, place.path, rights & allowed, append=append)
 
 
-def _check_creates(place: Place, flags: int) -> bool:
-    if not flags & OpenFlags.CREAT:
-        raise Refused(Errno.NOENT)
-    if place.as_directory:
-        raise Refused(Errno.ISDIR)
-    return True
-
-
-def _check_opens(files: Files, place: Place, flags: int) -> None:
-    if flags & OpenFlags.CREAT and flags & OpenFlags.EXCL:
-        raise Refused(Errno.EXIST)
+def _check_file(files: Files, place: Place, flags: int) -> None:
     mode = place.there.st_mode
     if stat.S_ISLNK(mode):
         raise Refused(Errno.LOOP)
@@ -161,7 +157,7 @@ def path_filestat_get(  # noqa: PLR0917 - preview 1 has it so
     return Errno.SUCCESS
 
 
-def path_filestat_set_times(  # noqa: PLR0913, PLR0917 - preview 1 has it so
+def path_filestat_set_times(  # noqa: PLR0917 - preview 1 has it so
     guest: Guest, files: Files, fd: int, look_up: int, path_at: int, length: int, accessed_ns: int, modified_ns: int,
     flags: int,
 ) -> Errno:  # fmt: skip
@@ -239,7 +235,7 @@ def path_rename(  # noqa: PLR0917 - preview 1 has it so
     return Errno.SUCCESS
 
 
-def path_link(  # noqa: PLR0913, PLR0917 - preview 1 has it so
+def path_link(  # noqa: PLR0917 - preview 1 has it so
     guest: Guest, files: Files, fd: int, look_up: int, path_at: int, length: int, new_fd: int, new_path_at: int,
     new_length: int,
 ) -> Errno:  # fmt: skip

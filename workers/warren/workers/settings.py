@@ -28,6 +28,9 @@ class WorkerSettings:
     With `hot_reload` the worker follows its folder of plugins; else it serves what it finds there at the start.
     Without `orders` it answers questions on the control exchange, and refuses to change anything.
 
+    Plugins that may use files have a directory each below `data`; where it is None, below `data_folder()` of
+    `warren.plugins`.
+
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
     """
@@ -47,6 +50,7 @@ class WorkerSettings:
     orders: bool = True
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
+    data: Path | None = None
 
     @property
     def names(self) -> Names:
