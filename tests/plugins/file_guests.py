@@ -100,8 +100,8 @@ def list_directory(fd: int, *, cookie: int = 0, length: int = 4096) -> Call:
     return ("fd_readdir", fd, BUFFER, length, cookie, OUT)
 
 
-def scripted(script: Iterable[Call], *, forever: bool = False, until: Errno | None = None) -> bytes:
-    """A guest that makes these calls and answers their errnos, or makes the last one `forever`, or `until` an errno."""
+def scripted(script: Iterable[Call], *, forever: bool = False, initially: bool = False) -> bytes:
+    """A guest that makes these calls and answers their errnos; the last one `forever`, or all in its `initialize`."""
     calls = list(script)
     segments, body, place = [], [], TEXTS
     for name, *arguments in calls:
@@ -128,11 +128,10 @@ def scripted(script: Iterable[Call], *, forever: bool = False, until: Errno | No
     last = body[-1] if body else ""
     if forever:
         body.append(f"(loop $again {last} (global.set $at (i32.const {ANSWER})) (br $again))")
-    if until is not None:
-        body.append(
-            f"(loop $again (global.set $at (i32.const {ANSWER})) {last}"
-            f" (br_if $again (i32.ne (global.get $last) (i32.const {until}))))"
-        )
+    initialize = ""
+    if initially:
+        initialize = f'(func (export "initialize") (param i32 i32) (result i32) {" ".join(body)} (i32.const 0))'
+        body = []
     imports = "".join(
         f'(import "{WASI_MODULE}" "{name}" {str(signature).replace("(func", f"(func ${name}", 1)})\n'
         for name, signature in SIGNATURES.items()
@@ -143,18 +142,17 @@ def scripted(script: Iterable[Call], *, forever: bool = False, until: Errno | No
   {imports}
   (memory (export "memory") {PAGES})
   (global $at (mut i32) (i32.const {ANSWER}))
-  (global $last (mut i32) (i32.const 0))
   (func (export "allocate") (param i32) (result i32) (i32.const {BUFFER + BUFFER_BYTES}))
   (func $put (param i32)
     (i32.store8 (global.get $at) (local.get 0))
     (global.set $at (i32.add (global.get $at) (i32.const 1))))
   (func $note (param i32)
-    (global.set $last (local.get 0))
     (call $put (i32.add (i32.const 48) (i32.div_u (local.get 0) (i32.const 10))))
     (call $put (i32.add (i32.const 48) (i32.rem_u (local.get 0) (i32.const 10))))
     (call $put (i32.const 32)))
   {data(ANSWER - len(head), head)}
   {" ".join(segments)}
+  {initialize}
   (func (export "handle_request") (param i32 i32) (result i64)
     {" ".join(body)}
     {" ".join(f"(call $put (i32.const {byte}))" for byte in tail)}
