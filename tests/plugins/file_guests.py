@@ -100,8 +100,8 @@ def list_directory(fd: int, *, cookie: int = 0, length: int = 4096) -> Call:
     return ("fd_readdir", fd, BUFFER, length, cookie, OUT)
 
 
-def scripted(script: Iterable[Call], *, forever: bool = False, initially: bool = False) -> bytes:
-    """A guest that makes these calls and answers their errnos; the last one `forever`, or all in its `initialize`."""
+def scripted(script: Iterable[Call], *, forever: bool = False) -> bytes:
+    """A guest that makes these calls and answers their errnos, or makes the last one `forever`."""
     calls = list(script)
     segments, body, place = [], [], TEXTS
     for name, *arguments in calls:
@@ -128,10 +128,6 @@ def scripted(script: Iterable[Call], *, forever: bool = False, initially: bool =
     last = body[-1] if body else ""
     if forever:
         body.append(f"(loop $again {last} (global.set $at (i32.const {ANSWER})) (br $again))")
-    initialize = ""
-    if initially:
-        initialize = f'(func (export "initialize") (param i32 i32) (result i32) {" ".join(body)} (i32.const 0))'
-        body = []
     imports = "".join(
         f'(import "{WASI_MODULE}" "{name}" {str(signature).replace("(func", f"(func ${name}", 1)})\n'
         for name, signature in SIGNATURES.items()
@@ -152,7 +148,6 @@ def scripted(script: Iterable[Call], *, forever: bool = False, initially: bool =
     (call $put (i32.const 32)))
   {data(ANSWER - len(head), head)}
   {" ".join(segments)}
-  {initialize}
   (func (export "handle_request") (param i32 i32) (result i64)
     {" ".join(body)}
     {" ".join(f"(call $put (i32.const {byte}))" for byte in tail)}

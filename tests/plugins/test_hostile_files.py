@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from pathlib import Path
 
@@ -19,13 +18,14 @@ ROUNDS = 60
 
 
 def swapping(root: Path, outside: Path, stop: threading.Event) -> None:
-    """Have `both/dir` be a directory and a link out of the root in turns, as fast as it goes, and atomically."""
-    os.symlink(outside, root / "both" / "link")
+    """Have `both/dir` be a directory and a link out of the root in turns, as fast as it goes."""
+    directory, link, aside = (root / "both" / name for name in ("dir", "link", "aside"))
+    link.symlink_to(outside)
     while not stop.is_set():
-        os.rename(root / "both" / "dir", root / "both" / "aside")
-        os.rename(root / "both" / "link", root / "both" / "dir")
-        os.rename(root / "both" / "dir", root / "both" / "link")
-        os.rename(root / "both" / "aside", root / "both" / "dir")
+        directory.rename(aside)
+        link.rename(directory)
+        directory.rename(link)
+        aside.rename(directory)
 
 
 async def test_a_directory_swapped_for_a_link_never_leads_out(engine: Engine, tmp_path: Path) -> None:

@@ -174,8 +174,9 @@ class TestLimits:
         for number in range(MAX_LOOKED_AT + 10):
             (plugin.root / "d" / f"{number}.y").touch()
         opened = open_file("d", directory=True)
-        answers = await plugin.run([opened, list_directory(4), list_directory(4, cookie=2)])
-        assert answers == [OK, Errno.AGAIN, Errno.INVAL]
+        # From the beginning each time, and then on from where that came to.
+        answers = await plugin.run([opened, *[list_directory(4)] * 2, list_directory(4, cookie=2)])
+        assert answers == [OK, Errno.AGAIN, Errno.AGAIN, OK]
 
     async def test_a_buffer_or_a_cookie_that_cannot_be_is_einval(self, make: MakePlugin) -> None:
         plugin = await make(("**",), ())
@@ -233,16 +234,11 @@ class TestWhoGetsFiles:
                 await (await plugin.sandbox(scripted([call]))).run_shadow(b"{}")
         assert [one.name for one in plugin.root.iterdir()] == ["x"]
 
-    async def test_a_snapshot_sees_no_files_and_its_requests_do(self, engine: Engine, make: MakePlugin) -> None:
+    async def test_a_snapshot_sees_no_files(self, engine: Engine, make: MakePlugin) -> None:
         plugin = await make(("**",), ())
-        (plugin.root / "x").write_text("hello", encoding="utf-8")
         abi, wasm = check_module(LIBC, 1 << 20)
-        baked = await take_snapshot(wasm, abi, plugin.grant, b"{}", engine.compile, folder=plugin.folder)
-        assert await libc_of(plugin, baked.wasm) == ["hello"]
-        module = scripted([open_file("x", read=True)], initially=True)
-        abi, wasm = check_module(module, 1 << 20)
-        with pytest.raises(ModuleRefused, match="uses the file 'x'"):
-            await take_snapshot(wasm, abi, plugin.grant, b"{}", engine.compile, folder=plugin.folder)
+        with pytest.raises(ModuleRefused, match="no snapshot can be taken of a module that imports 'wasi_snapshot_pre"):
+            await take_snapshot(wasm, abi, plugin.grant, b"{}", engine.compile)
 
     async def test_globs_and_capability_give_a_directory_through_the_manager(self, tmp_path: Path) -> None:
         write_plugin(tmp_path / "plugins", "keeper", scripted([open_file("x", create=True, write=True)]), CAPABLE)
@@ -280,9 +276,3 @@ class TestWhoGetsFiles:
 
     def test_a_grant_without_globs_has_none(self) -> None:
         assert Grant("x", frozenset({"filesystem"}), FILES_ALLOWED.limits).read_files == ()
-
-
-async def libc_of(plugin: FilePlugin, wasm: bytes) -> list[str]:
-    outcome = await (await plugin.sandbox(wasm)).run(b"read x")
-    result: list[str] = json.loads(outcome.response)["result"]
-    return result

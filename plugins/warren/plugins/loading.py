@@ -51,7 +51,7 @@ class Loader:
         config = plugin_config(checked.manifest, checked.grant)
         abi, wasm = checked.abi, checked.wasm
         if checked.manifest.runtime.snapshot:
-            snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile, folder=folder)
+            snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
             abi, wasm = snapshot.abi, snapshot.wasm
         program = replace(await self._engine.compile(wasm), lines=checked.lines)
         return Sandbox(program, abi, checked.grant, config, self._host_functions, folder=folder)

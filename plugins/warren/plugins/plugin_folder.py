@@ -66,18 +66,6 @@ class PluginFolder:
 
         return replace(self, forbid=forbid)
 
-    def for_snapshot(self) -> PluginFolder:
-        """The same, without the files: its initialisation finds the directory there, and ends where it uses it."""
-
-        def forbid(_power: FilePower, path: str) -> None:
-            raise GuestFault(
-                "denied",
-                f"its initialisation uses the file {path!r}, and a snapshot would keep what that holds now; use it in "
-                "`handle_request`, or set [runtime] snapshot = false",
-            )
-
-        return replace(self, forbid=forbid)
-
 
 class PluginFolders:
     """Where the directories of all plugins are: in `data`, which is apart from `plugins`, the folder they come from."""

@@ -16,8 +16,7 @@ What is to be known before turning it on:
 - Lines logged in initialisation are logged once, not by every request; its fuel is no part of a request's.
 
 Refused, besides: any `host_call` made in initialisation (its effect would not be repeated, its answer would grow
-stale), any use of a file in it, for the same reason, and an initialisation that asked for more memory than its limit
-allows.
+stale), and an initialisation that asked for more memory than its limit allows.
 
 wasmtime maps what lies between the first and the last byte that is not zero, and its compiled artefact is as large as
 that. Only where this is more than 16 MiB, and less than half of it in use, does each instantiation copy what is in use
@@ -39,7 +38,6 @@ from .guest import Guest, Program, free_slot
 from .host import Caps, HostSession
 from .module import CoreAbi, shown
 from .outcome import LogLine
-from .plugin_folder import PluginFolder
 from .snapshot_module import GLOBAL_EXPORT, State, with_exported_state, with_state
 
 
@@ -58,22 +56,18 @@ async def take_snapshot(
     grant: Grant,
     config: bytes,
     compile_module: Callable[[bytes], Awaitable[Program]],
-    *,
-    folder: PluginFolder | None = None,
 ) -> Snapshot:
     """Initialise `wasm` under `grant`, and bake what that left.
 
     `wasm` is checked and has its growth witnessed, as it would be compiled without a snapshot; `config` is what
-    `initialize` is given, `folder` the plugin's own directory, if it has one. Raises `ModuleRefused` when the
-    initialisation fails, or a snapshot of it would not be sound, and what `compile_module` raises.
+    `initialize` is given. Raises `ModuleRefused` when the initialisation fails, or a snapshot of it would not be
+    sound, and what `compile_module` raises.
 
     Costs the initialisation and a compilation, and some 3 ms for each MiB of memory in use.
     """
     instrumented, indices = await asyncio.to_thread(with_exported_state, wasm)
     program = await compile_module(instrumented)
     session = _InitialSession(grant, {}, Caps())
-    if folder is not None:
-        session.folder = folder.for_snapshot()
     limits = grant.limits
     await free_slot(0)
     guest = Guest(program, session, fuel=limits.max_fuel, memory_bytes=limits.memory_bytes, timeout_s=limits.timeout_s)
@@ -84,7 +78,6 @@ async def take_snapshot(
         raise ModuleRefused(fault.reason) from fault
     finally:
         guest.close()
-        session.close()
     baked = await asyncio.to_thread(with_state, wasm, state)
     return Snapshot(replace(abi, has_initialize=False, has_reactor_init=False), baked, session.finished_logs())
 
