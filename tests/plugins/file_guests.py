@@ -115,10 +115,10 @@ def scripted(script: Iterable[Call], *, forever: bool = False) -> bytes:
                 place += 8 + len(argument.content or b"")
                 values.append(vector)
             elif isinstance(argument, str | bytes):
-                text = argument.encode() if isinstance(argument, str) else argument
-                segments.append(data(place, text))
-                values += [place, len(text)]
-                place += len(text)
+                raw = argument.encode() if isinstance(argument, str) else argument
+                segments.append(data(place, raw))
+                values += [place, len(raw)]
+                place += len(raw)
             else:
                 values.append(argument)
         assert place < BUFFER
@@ -150,7 +150,7 @@ def scripted(script: Iterable[Call], *, forever: bool = False) -> bytes:
   {" ".join(segments)}
   (func (export "handle_request") (param i32 i32) (result i64)
     {" ".join(body)}
-    {" ".join(f"(call $put (i32.const {byte}))" for byte in tail)}
+    {" ".join(f"(call $put (i32.const {each}))" for each in tail)}
     (i64.or (i64.shl (i64.const {ANSWER - len(head)}) (i64.const 32))
       (i64.extend_i32_u (i32.sub (global.get $at) (i32.const {ANSWER - len(head)}))))))
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -200,8 +200,9 @@ class TestWhatIsGranted:
         ("hidden/file", "both/new"),
         ("both/file", "hidden/new"),
     ])  # fmt: skip
-    async def test_no_other_name_gives_other_rights(self, plugin: FilePlugin, call: object, old: str, new: str) -> None:
-        assert callable(call)
+    async def test_no_other_name_gives_other_rights(
+        self, plugin: FilePlugin, call: Callable[[str, str], Call], old: str, new: str
+    ) -> None:
         assert await plugin.one(call(old, new)) is Errno.ACCES
         assert (plugin.root / old).exists()
         assert not (plugin.root / new).exists()
