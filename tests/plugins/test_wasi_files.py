@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -79,15 +81,15 @@ class TestALibc:
         assert await libc(
             plugin,
             "mkdir data", "write data/x.txt hello", "read data/x.txt", "read /data/x.txt", "append data/x.txt -you",
-            "patch data/x.txt", "stat data/x.txt", "stat data", "name data/x.txt data/y.txt", "klink data/y.txt data/z",
+            "patch data/x.txt", "stat data/x.txt", "name data/x.txt data/y.txt", "klink data/y.txt data/z",
             "list data", "truncate data/y.txt 2", "read data/z", "unlink data/y.txt", "unlink data/z", "drop data",
             "list .",
         ) == [
             "done", "done", "hello", "hello", "done",
-            "hel", "file 9", "directory 0", "done", "done",
+            "hel", "file 9", "done", "done",
             ". .. y.txt z", "done", "he", "done", "done", "done",
             ". ..",
-        ] or await libc(plugin, "list .") == [". .."]  # fmt: skip
+        ]  # fmt: skip
         assert held(plugin) == 0
 
     async def test_it_is_told_what_it_may_not(self, make: MakePlugin) -> None:
@@ -161,6 +163,23 @@ class TestLimits:
         new = [open_file("new", create=True, write=True), write(4, b"12"), ("fd_close", 4), rename("new", "x")]
         await plugin.run(new * 3)
         assert held(plugin) == ENTRY_BYTES + 2
+
+    async def test_processes_that_write_at_once_are_all_counted(self, make: MakePlugin) -> None:
+        plugin = await make(("**",), ("**",))
+        ledger = plugin.folder.ledger
+        assert ledger is not None
+        spend = (
+            "import sys; from pathlib import Path; from warren.plugins.file_quota import Ledger\n"
+            "for _ in range(300):\n"
+            "    with Ledger(Path(sys.argv[1]), Path(sys.argv[2])).changing(10**9) as account: account.spend(7)"
+        )
+        arguments = [sys.executable, "-c", spend, str(plugin.root.with_name("tested.held")), str(plugin.root)]
+        running = [await asyncio.create_subprocess_exec(*arguments) for _ in range(3)]
+        assert [await one.wait() for one in running] == [0, 0, 0]
+        with ledger.changing(0) as account:
+            assert -account.room == 3 * 300 * 7
+        ledger.measure()
+        assert held(plugin) == 0
 
     async def test_an_operator_s_files_count_once_it_is_loaded_again(self, make: MakePlugin) -> None:
         plugin = await make(("**",), ("**",), files_bytes=ENTRY_BYTES)
