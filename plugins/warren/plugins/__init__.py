@@ -35,6 +35,7 @@ from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplac
 from .manager import PluginManager
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
+from .plugin_folder import data_folder
 from .watcher import WatchOptions
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "Trail",
     "UnexpectedAnswer",
     "WatchOptions",
+    "data_folder",
     "enabled_functions",
     "host_function",
     "installed_functions",

@@ -19,6 +19,8 @@ from warren.manifests import Grant, is_plugin_name, is_topic
 from .errors import GuestFault, HostFunctionError
 from .module import shown
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLevel, LogLine, Outcome, Trail
+from .plugin_folder import PluginFolder
+from .wasi_descriptors import Files
 from .wasi_process import Process
 
 _log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ class HostSession:
 
     __slots__ = (
         "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
-        "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_timeout_s", "depth", "grant",
+        "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_timeout_s", "depth", "folder", "grant",
         "host_calls", "host_ns", "logs", "messages", "trail",
     )  # fmt: skip
 
@@ -76,6 +78,8 @@ class HostSession:
     ) -> None:
         """`began_ns` is by the monotonic clock."""
         self.grant = grant
+        #: The plugin's own directory; whoever makes the session sets it, for plugins that have one.
+        self.folder: PluginFolder | None = None
         self.depth = depth
         self.trail = trail
         self._began_ns = began_ns
@@ -105,7 +109,8 @@ class HostSession:
     def process(self) -> Process:
         """What WASI needs of this run; made when it is first asked for."""
         if self._process is None:
-            self._process = Process(self.log, (self.grant.plugin.encode(),))
+            files = None if self.folder is None else Files(self.folder, self)
+            self._process = Process(self.log, (self.grant.plugin.encode(),), files=files)
         return self._process
 
     def log(self, level: int, text: bytes) -> None:
@@ -213,7 +218,9 @@ class HostSession:
             return self._answer_error(text, start_ns, began_ns, error)
 
     def close(self) -> None:
-        """The run has ended: close a host function's coroutine that it called and did not live to see begin."""
+        """The run has ended: close its files, and a host function's coroutine that did not live to see begin."""
+        if self._process is not None and self._process.files is not None:
+            self._process.files.close_all()
         if isinstance(self._not_begun, Coroutine):
             self._not_begun.close()
 

@@ -20,6 +20,7 @@ from .errors import CompilationFailed, LoadFailed, ModuleRefused
 from .files import PluginFiles
 from .host import HostFunction
 from .plugin import Plugin
+from .plugin_folder import PluginFolder, PluginFolders
 from .sandbox import Sandbox
 from .snapshot import take_snapshot
 
@@ -27,17 +28,21 @@ from .snapshot import take_snapshot
 class Loader:
     """Prepares plugins under one policy, with one set of host functions. Any number at once."""
 
-    def __init__(self, policy: Policy, host_functions: Mapping[str, HostFunction], audit: Audit) -> None:
+    def __init__(
+        self, policy: Policy, host_functions: Mapping[str, HostFunction], audit: Audit, folders: PluginFolders
+    ) -> None:
         self._policy = policy
         self._host_functions = host_functions
         self._audit = audit
+        self._folders = folders
         self._engine = Engine(cache_folder())
 
     async def prepare(self, files: PluginFiles) -> Plugin:
         """Raises `ManifestError` or `LoadFailed`, each naming the file."""
         checked = await asyncio.to_thread(check_plugin, files, self._policy)
+        folder = await asyncio.to_thread(self._folders.folder, checked.grant, files)
         try:
-            sandbox = await self._sandbox(checked)
+            sandbox = await self._sandbox(checked, folder)
         except ModuleRefused as error:
             raise LoadFailed(str(files.wasm), str(error)) from error
         except CompilationFailed as error:
@@ -47,7 +52,7 @@ class Loader:
             raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
         return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions, digest=checked.digest)
 
-    async def _sandbox(self, checked: CheckedPlugin) -> Sandbox:
+    async def _sandbox(self, checked: CheckedPlugin, folder: PluginFolder | None) -> Sandbox:
         config = plugin_config(checked.manifest, checked.grant)
         abi, wasm = checked.abi, checked.wasm
         if checked.manifest.runtime.snapshot:
@@ -55,4 +60,4 @@ class Loader:
             abi, wasm = snapshot.abi, snapshot.wasm
         program = replace(await self._engine.compile(wasm), lines=checked.lines)
         tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
-        return Sandbox(program, abi, checked.grant, config, self._host_functions, tell_audit=tell)
+        return Sandbox(program, abi, checked.grant, config, self._host_functions, tell_audit=tell, folder=folder)

@@ -31,6 +31,7 @@ from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
 from .loading import Loader
 from .plugin import Plugin, PluginHealth, PluginInfo
+from .plugin_folder import PluginFolders
 from .reconcile import Load, Move, from_elsewhere, plan
 from .watcher import Watcher, WatchOptions
 
@@ -46,7 +47,8 @@ class PluginManager:
     each version. A plugin that is replaced or unloaded has `grace_s` for its runs under way before it is shut down.
     Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most). They can call
     `host_functions`, too, besides Warren's own: see `host_function`. `on_audit` is called with each use of a power that
-    was granted, and each that was refused.
+    was granted, and each that was refused. Plugins that may use files have a directory each in `data`, which must be
+    apart from the plugins; without one it is `data_folder()`.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -63,6 +65,7 @@ class PluginManager:
         grace_s: float = DEFAULT_GRACE_S,
         call_depth: int = MAX_CALL_DEPTH,
         on_audit: AuditListener | None = None,
+        data: Path | str | None = None,
     ) -> None:
         """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name."""
         self.directory = None if directory is None else Path(directory)
@@ -71,7 +74,8 @@ class PluginManager:
         self._audit = Audit()
         if on_audit is not None:
             self._audit.add(on_audit)
-        loader = Loader(policy or Policy(), with_embedders(standard, host_functions), self._audit)
+        folders = PluginFolders(None if data is None else Path(data), self.directory)
+        loader = Loader(policy or Policy(), with_embedders(standard, host_functions), self._audit, folders)
         self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:

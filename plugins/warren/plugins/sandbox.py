@@ -23,6 +23,7 @@ from .host import Caps, HostFunction, HostSession, for_shadows
 from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
 from .outcome import AuditEvent, Outcome, RunKind, Trail
+from .plugin_folder import PluginFolder
 
 DEFAULT_CAPS: Final = Caps()
 
@@ -45,8 +46,9 @@ class Sandbox:
         *,
         caps: Caps = DEFAULT_CAPS,
         tell_audit: TellAudit | None = None,
+        folder: PluginFolder | None = None,
     ) -> None:
-        """`config` is the JSON that `initialize` is given."""
+        """`config` is the JSON that `initialize` is given, `folder` the plugin's own directory, if it may use files."""
         self._program = program
         self._abi = abi
         self._grant = grant
@@ -54,6 +56,7 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
         self._tell_audit = tell_audit
+        self._folder = folder
 
     def run(
         self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
@@ -69,7 +72,10 @@ class Sandbox:
         """`run`, without effect: raises `NotForShadows` when the guest calls what may have one, which is not called."""
         called: list[str] = []
         harmless = for_shadows(self._functions, called)
-        outcome = await self._attempt(core_abi.handle_request, request, timeout_s=timeout_s, functions=harmless)
+        folder = None if self._folder is None else self._folder.for_shadow(called)
+        outcome = await self._attempt(
+            core_abi.handle_request, request, timeout_s=timeout_s, functions=harmless, folder=folder
+        )
         if called:
             raise NotForShadows(self._grant.plugin, called[0])
         return outcome
@@ -91,6 +97,7 @@ class Sandbox:
         depth: int = 0,
         trail: Trail | None = None,
         functions: Mapping[str, HostFunction] | None = None,
+        folder: PluginFolder | None = None,
     ) -> Outcome:
         if len(guests) >= INSTANCE_SLOTS:
             await free_slot(depth)
@@ -106,6 +113,8 @@ class Sandbox:
             depth=depth,
             trail=trail,
         )
+        if self._folder is not None:
+            session.folder = folder or self._folder
         guest = Guest(
             self._program,
             session,

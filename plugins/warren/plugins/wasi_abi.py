@@ -20,9 +20,34 @@ class Errno(IntEnum):
     """What a function answers."""
 
     SUCCESS = 0
+    ACCES = 2
+    AGAIN = 6
     BADF = 8
+    BUSY = 10
+    DQUOT = 19
+    EXIST = 20
+    FBIG = 22
+    ILSEQ = 25
     INVAL = 28
+    IO = 29
+    ISDIR = 31
+    LOOP = 32
+    MFILE = 33
+    MLINK = 34
+    NAMETOOLONG = 37
+    NFILE = 41
+    NOENT = 44
+    NOMEM = 48
+    NOSPC = 51
+    NOTDIR = 54
+    NOTEMPTY = 55
+    NOTSUP = 58
+    PERM = 63
+    ROFS = 69
     SPIPE = 70
+    TXTBSY = 74
+    XDEV = 75
+    NOTCAPABLE = 76
 
 
 class Clock(IntEnum):
@@ -43,22 +68,94 @@ class EventType(IntEnum):
 class Rights(IntEnum):
     """What a descriptor may be used for; bits."""
 
+    FD_DATASYNC = 1 << 0
     FD_READ = 1 << 1
+    FD_SEEK = 1 << 2
+    FD_FDSTAT_SET_FLAGS = 1 << 3
+    FD_SYNC = 1 << 4
+    FD_TELL = 1 << 5
     FD_WRITE = 1 << 6
+    FD_ADVISE = 1 << 7
+    FD_ALLOCATE = 1 << 8
+    PATH_CREATE_DIRECTORY = 1 << 9
+    PATH_CREATE_FILE = 1 << 10
+    PATH_LINK_SOURCE = 1 << 11
+    PATH_LINK_TARGET = 1 << 12
+    PATH_OPEN = 1 << 13
+    FD_READDIR = 1 << 14
+    PATH_READLINK = 1 << 15
+    PATH_RENAME_SOURCE = 1 << 16
+    PATH_RENAME_TARGET = 1 << 17
+    PATH_FILESTAT_GET = 1 << 18
+    PATH_FILESTAT_SET_SIZE = 1 << 19
+    PATH_FILESTAT_SET_TIMES = 1 << 20
+    FD_FILESTAT_GET = 1 << 21
+    FD_FILESTAT_SET_SIZE = 1 << 22
+    FD_FILESTAT_SET_TIMES = 1 << 23
+    PATH_SYMLINK = 1 << 24
+    PATH_REMOVE_DIRECTORY = 1 << 25
+    PATH_UNLINK_FILE = 1 << 26
+    POLL_FD_READWRITE = 1 << 27
+
+
+class FileType(IntEnum):
+    """What a name or a descriptor stands for."""
+
+    UNKNOWN = 0
+    CHARACTER_DEVICE = 2
+    DIRECTORY = 3
+    REGULAR_FILE = 4
+    SYMBOLIC_LINK = 7
+
+
+class OpenFlags(IntEnum):
+    """How a file is opened; bits."""
+
+    CREAT = 1 << 0
+    DIRECTORY = 1 << 1
+    EXCL = 1 << 2
+    TRUNC = 1 << 3
+
+
+class FdFlags(IntEnum):
+    """What an open file does at each use; bits."""
+
+    APPEND = 1 << 0
+    DSYNC = 1 << 1
+    NONBLOCK = 1 << 2
+    RSYNC = 1 << 3
+    SYNC = 1 << 4
+
+
+class SetTimes(IntEnum):
+    """Which times are set; bits."""
+
+    ATIM = 1 << 0
+    ATIM_NOW = 1 << 1
+    MTIM = 1 << 2
+    MTIM_NOW = 1 << 3
+
+
+class Whence(IntEnum):
+    """What an offset counts from."""
+
+    SET = 0
+    CUR = 1
+    END = 2
 
 
 STDIN: Final = 0
 STDOUT: Final = 1
 STDERR: Final = 2
 
-#: The type of file that makes a libc's `isatty` true, as long as the file cannot seek either.
-CHARACTER_DEVICE: Final = 2
-
 #: Of a clock's subscription: the timeout is a time and not a delay.
 ABSOLUTE_TIME: Final = 1
 
 #: Of a read's event: there is nothing more to come.
 HANGUP: Final = 1
+
+#: Of a look-up: the last name of the path is looked through if it is a link.
+SYMLINK_FOLLOW: Final = 1
 
 U32: Final = Struct("<I")
 U64: Final = Struct("<Q")
@@ -68,6 +165,10 @@ IOVEC: Final = Struct("<II")
 FDSTAT: Final = Struct("<B1xH4xQQ")
 #: Device, inode, file type, links, size, and three times.
 FILESTAT: Final = Struct("<QQB7xQQQQQ")
+#: What kind of directory was opened beforehand (always 0), and the length of its name.
+PRESTAT: Final = Struct("<B3xI")
+#: The cookie of the next entry, inode, length of the name, which follows, and file type.
+DIRENT: Final = Struct("<QQIB3x")
 #: User data, event type, then of a clock: which, timeout, precision, flags; of a descriptor: which.
 SUBSCRIPTION: Final = Struct("<QB7xI4xQQH6x")
 #: User data, errno, event type, then of a descriptor: bytes at hand, flags.

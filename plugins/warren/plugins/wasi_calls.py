@@ -2,7 +2,7 @@
 
 What a guest passes arrives as unsigned numbers. A pointer outside its memory ends the run (`Guest.read` and `write`),
 as it does everywhere in Warren; everything else that is wrong is answered. The bytes of a call are charged here, the
-call itself in `wasi`. Functions that are not here want a file or a socket, of which there are none.
+call itself in `wasi`. Here are the streams; files are in `wasi_files` and `wasi_paths`, and sockets there are none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from .callbacks import HOST_CALL_FUEL
 from .errors import GuestFault
 from .guest import Guest
-from .wasi_abi import CHARACTER_DEVICE, FDSTAT, FILESTAT, IOVEC, STDIN, U32, U64, Errno, Rights
+from .wasi_abi import FDSTAT, FILESTAT, IOVEC, STDIN, U32, U64, Errno, FileType, Rights
 from .wasi_poll import CLOCKS
 from .wasi_process import Process
 
@@ -102,7 +102,7 @@ def fd_write(  # noqa: PLR0917 - preview 1 has it so
     if not process.is_output(fd):
         return Errno.BADF
     guest.check_range(written_at, U32.size)
-    data = _gathered(guest, vectors_at, min(count, MAX_VECTORS))
+    data = gathered(guest, vectors_at, count)
     # A line costs the host what a call of `log` does.
     guest.charge(len(data) + data.count(b"\n") * HOST_CALL_FUEL)
     process.write(fd, data)
@@ -110,8 +110,9 @@ def fd_write(  # noqa: PLR0917 - preview 1 has it so
     return Errno.SUCCESS
 
 
-def _gathered(guest: Guest, vectors_at: int, count: int) -> bytes:
+def gathered(guest: Guest, vectors_at: int, count: int) -> bytes:
     """The pieces as one, of as many bytes as one call takes."""
+    count = min(count, MAX_VECTORS)
     guest.charge(count * IOVEC.size)
     pieces, room = [], MAX_WRITE_BYTES
     for pointer, length in IOVEC.iter_unpack(guest.read(vectors_at, count * IOVEC.size)):
@@ -138,19 +139,20 @@ def fd_fdstat_get(guest: Guest, process: Process, fd: int, stat_at: int) -> Errn
     if not process.is_open(fd):
         return Errno.BADF
     rights = Rights.FD_READ if fd == STDIN else Rights.FD_WRITE
-    guest.write(stat_at, FDSTAT.pack(CHARACTER_DEVICE, 0, rights, 0))
+    # A libc's `isatty` is true of a character device that cannot seek.
+    guest.write(stat_at, FDSTAT.pack(FileType.CHARACTER_DEVICE, 0, rights, 0))
     return Errno.SUCCESS
 
 
 def fd_fdstat_set_flags(_guest: Guest, process: Process, fd: int, _flags: int) -> Errno:
-    # Nothing here ever blocks, so a descriptor is as good without flags as with them.
+    # Nothing here ever blocks, so a stream is as good without flags as with them.
     return Errno.SUCCESS if process.is_open(fd) else Errno.BADF
 
 
 def fd_filestat_get(guest: Guest, process: Process, fd: int, stat_at: int) -> Errno:
     if not process.is_open(fd):
         return Errno.BADF
-    guest.write(stat_at, FILESTAT.pack(0, fd, CHARACTER_DEVICE, 1, 0, 0, 0, 0))
+    guest.write(stat_at, FILESTAT.pack(0, fd, FileType.CHARACTER_DEVICE, 1, 0, 0, 0, 0))
     return Errno.SUCCESS
 
 

@@ -1,7 +1,7 @@
 """`poll_oneoff`, by which a guest sleeps: a suspension like that of a host call, so that the loop goes on meanwhile.
 
 wasmtime's own sleeps in the thread, through fuel and deadline alike (5 s against a deadline of 50 ms, measured).
-Descriptors are always ready here: stdin is at its end, and what is written is logged at once.
+Descriptors are always ready here: stdin is at its end, what is written is logged at once, and files never wait.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ def _event(process: Process, subscription: tuple[int, ...]) -> tuple[int, bytes]
         else:
             due_ns = time.monotonic_ns() + timeout_ns - (clock() if flags & ABSOLUTE_TIME else 0)
     elif kind == EventType.FD_READ:
-        errno = Errno.SUCCESS if number == STDIN and process.is_open(STDIN) else Errno.BADF
-        nothing_more = HANGUP
+        is_stdin = number == STDIN and process.is_open(STDIN)
+        errno = Errno.SUCCESS if is_stdin or process.is_file(number) else Errno.BADF
+        nothing_more = HANGUP if is_stdin else 0
     elif kind == EventType.FD_WRITE:
-        errno = Errno.SUCCESS if process.is_output(number) else Errno.BADF
+        errno = Errno.SUCCESS if process.is_output(number) or process.is_file(number) else Errno.BADF
     else:
         errno = Errno.INVAL
     return due_ns, EVENT.pack(user_data, errno, kind, 0, nothing_more)

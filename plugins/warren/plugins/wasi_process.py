@@ -1,6 +1,6 @@
-"""What one guest that was written for WASI finds around it, and what it writes: its arguments, environment and streams.
+"""What one guest that was written for WASI finds around it: its arguments, environment and streams, and its files.
 
-There are three descriptors: an empty stdin, and stdout and stderr, whose lines become log lines of the run. The two
+Three descriptors are streams: an empty stdin, and stdout and stderr, whose lines become log lines of the run. The two
 look like terminals, because a libc then writes each line as it ends; what a libc keeps back for a full buffer would be
 lost with the guest, which never exits.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .wasi_abi import STDERR, STDIN, STDOUT
+from .wasi_descriptors import Files
 
 #: An unfinished line is logged once it is this long.
 MAX_LINE_BYTES: Final = 8 << 10
@@ -22,20 +23,33 @@ _LEVELS: Final = {STDOUT: 2, STDERR: 3}
 class Process:
     """The WASI side of one run; made when the guest first asks for it, since most guests never do."""
 
-    __slots__ = ("_log", "_open", "_unfinished", "arguments", "environment")
+    __slots__ = ("_log", "_open", "_unfinished", "arguments", "environment", "files")
 
     def __init__(
-        self, log: Callable[[int, bytes], None], arguments: tuple[bytes, ...] = (), environment: tuple[bytes, ...] = ()
+        self,
+        log: Callable[[int, bytes], None],
+        arguments: tuple[bytes, ...] = (),
+        environment: tuple[bytes, ...] = (),
+        files: Files | None = None,
     ) -> None:
-        """`environment` is of `NAME=value`; nothing holds a zero byte."""
+        """`environment` is of `NAME=value`; nothing holds a zero byte. `files` is None for a guest that has none."""
+        self.files = files
         self.arguments = arguments
         self.environment = environment
         self._log = log
         self._open = {STDIN, STDOUT, STDERR}
         self._unfinished = {STDOUT: b"", STDERR: b""}
 
+    @staticmethod
+    def is_stream(fd: int) -> bool:
+        """Whether `fd` stands for a stream, be it open or closed, and never for a file."""
+        return fd <= STDERR
+
     def is_open(self, fd: int) -> bool:
         return fd in self._open
+
+    def is_file(self, fd: int) -> bool:
+        return self.files is not None and self.files.is_open(fd)
 
     def is_output(self, fd: int) -> bool:
         """Whether `fd` is open and can be written to."""

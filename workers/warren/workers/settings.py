@@ -31,6 +31,8 @@ class WorkerSettings:
     `host_functions` names those of installed distributions that plugins can call. `audit` says where it goes, besides
     the counters: `logs`, `exchange`. With `foreign_replies` a request may name any queue for its result, and not only
     one of this installation.
+    Plugins that may use files have a directory each below `data`; where it is None, below `data_folder()` of
+    `warren.plugins`.
 
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
@@ -54,6 +56,7 @@ class WorkerSettings:
     foreign_replies: bool = False
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
+    data: Path | None = None
 
     @property
     def names(self) -> Names:

@@ -125,6 +125,7 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                 max_plugins=settings.max_plugins,
                 hot_reload=settings.hot_reload,
                 host_functions=enabled_functions(settings.host_functions),
+                data=settings.data,
             ) as manager:
                 if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)

@@ -202,6 +202,16 @@ def worker(
             help="Answer /live, /ready, /startup and /metrics there, over HTTP; 0 takes a free port.",
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WARREN_DATA",
+            metavar="DIR",
+            file_okay=False,
+            help="Where plugins that may use files keep them, each in a directory of its own.",
+            show_default="~/.local/state/warren",
+        ),
+    ] = None,
     log_level: Log = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="Log lines (on stderr) as JSON.")] = False,
 ) -> int:
@@ -232,6 +242,7 @@ def worker(
         foreign_replies=foreign_replies,
         health_host=health_host,
         health_port=health_port,
+        data=data,
     )
 
 
