@@ -29,6 +29,7 @@ from .errors import (
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
+from .network import HttpRequests
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .watcher import WatchOptions
@@ -45,6 +46,7 @@ __all__ = [
     "HostFunctionError",
     "HostSession",
     "HostUnavailable",
+    "HttpRequests",
     "InvalidInput",
     "LifecycleEvent",
     "LoadFailed",

@@ -28,6 +28,8 @@ from .instance_pool import MAX_CALL_DEPTH
 from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
 from .loading import Loader
+from .network import HttpRequests
+from .network_request import HTTP_REQUEST
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .reconcile import Load, Move, from_elsewhere, plan
 from .watcher import Watcher, WatchOptions
@@ -62,7 +64,7 @@ class PluginManager:
         """Raises ValueError for a `call_depth` that cannot be."""
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
-        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, **host_functions})
+        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, HTTP_REQUEST: HttpRequests(), **host_functions})
         self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
