@@ -55,8 +55,8 @@ def system_trust() -> ssl.SSLContext:
 async def exchange(request: HttpRequest, addresses: Sequence[str], tls: ssl.SSLContext | None) -> HttpAnswer:
     """Send one request to the first of the addresses that takes the connection.
 
-    Without `tls` only http is spoken. Raises `HostFunctionError`: `connection_failed`, `tls_failed`, `bad_response`, `too_large`. Without a time limit of
-    its own: cancel it.
+    Without `tls` only http is spoken. Without a time limit of its own: cancel it. Raises `HostFunctionError`:
+    `connection_failed`, `tls_failed`, `bad_response`, `too_large`.
     """
     target = request.target
     line = _Line(addresses)
