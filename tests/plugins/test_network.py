@@ -327,14 +327,28 @@ async def test_a_body_of_a_gigabyte_is_given_up_when_it_is_too_large() -> None:
     assert str(error) == "too_large: the answer has more than 4,194,304 bytes"
 
 
-async def test_a_body_without_a_length_is_given_up_when_it_is_too_large() -> None:
+@pytest.mark.parametrize(
+    ("piece", "words"),
+    [
+        (b"8000\r\n" + b"y" * 0x8000 + b"\r\n", "more than 4,194,304 bytes"),
+        (b"1\r\nx\r\n" * 10_000, "in more than 20,000 pieces"),
+    ],
+)
+async def test_a_body_without_a_length_is_given_up_when_it_is_too_large(piece: bytes, words: str) -> None:
     async def forever(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-        await endless(writer, b"1\r\nx\r\n" * 10_000 + b"8000\r\n" + b"y" * 0x8000 + b"\r\n")
+        await endless(writer, piece)
 
     async with web(forever) as here:
         error = await failing(here)
     assert error.code == "too_large"
+    assert words in error.message
+
+
+async def test_answers_that_are_no_answers_yet_are_given_up_when_they_are_too_many() -> None:
+    async with web(lambda writer: endless(writer, b"HTTP/1.1 100 \r\n\r\n" * 1_000)) as here:
+        error = await failing(here)
+    assert str(error) == "too_large: more than 262,144 bytes came before the answer's body"
 
 
 async def test_the_largest_body_is_taken() -> None:

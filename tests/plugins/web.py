@@ -47,6 +47,7 @@ async def web(answer: Answer, *, tls: ssl.SSLContext | None = None, host: str = 
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            handlers.discard(handler)
 
     server = await asyncio.start_server(handle, host, 0, ssl=tls)
     here.port = server.sockets[0].getsockname()[1]
@@ -68,10 +69,12 @@ async def _serve(here: Web, answer: Answer, reader: asyncio.StreamReader, writer
 
 async def _first_of(*doings: Coroutine[Any, Any, Any]) -> None:
     tasks = [asyncio.ensure_future(one) for one in doings]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _request(reader: asyncio.StreamReader) -> str:

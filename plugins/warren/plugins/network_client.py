@@ -27,6 +27,13 @@ from .network_request import HttpRequest
 #: Of an answer's body, in bytes: as it comes, and again decompressed. A guest gets it as JSON, in memory of its own.
 MAX_RESPONSE_BYTES: Final = 4 << 20
 
+#: What comes before the body, in bytes: h11 takes 100 KiB of headers, but any number of `100 Continue` before them, 20 µs
+#: each, and gives nobody a turn meanwhile.
+MAX_HEAD_BYTES: Final = 256 << 10
+
+#: Pieces that a body may come in, which is what a chunk is at the least: each takes some 25 µs to read.
+MAX_PIECES: Final = 20_000
+
 #: For one address, where a name may have several: broken IPv6 must not take the time that IPv4 needs.
 CONNECT_TIMEOUT_S: Final = 5.0
 
@@ -71,7 +78,9 @@ async def exchange(request: HttpRequest, addresses: Sequence[str], tls: ssl.SSLC
         extensions={"timeout": {"connect": CONNECT_TIMEOUT_S}},
     )
     try:
-        return await _read(await connection.handle_async_request(sent))
+        response = await connection.handle_async_request(sent)
+        line.is_past_head = True
+        return await _read(response)
     except (httpcore.ProtocolError, zlib.error) as error:
         raise HostFunctionError("bad_response", f"{target.origin} does not answer in HTTP: {error}") from None
     except httpcore.NetworkError as error:
@@ -92,9 +101,11 @@ class _Line(httpcore.AsyncNetworkBackend):
     """Connects to one of the addresses, whatever host it is asked for, and ends what it has begun."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
+        self.is_past_head = False
         self._addresses = addresses
         self._network = httpcore.AnyIOBackend()
         self._stream: httpcore.AsyncNetworkStream | None = None
+        self._head_bytes = 0
 
     async def connect_tcp(
         self,
@@ -109,14 +120,47 @@ class _Line(httpcore.AsyncNetworkBackend):
         for address in others:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 self._stream = await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-                return self._stream
-        self._stream = await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
-        return self._stream
+                break
+        else:
+            self._stream = await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
+        return _Bounded(self._stream, self)
+
+    def count(self, length: int) -> None:
+        """So much came. Raises `HostFunctionError` when the head is too large."""
+        if not self.is_past_head:
+            self._head_bytes += length
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise HostFunctionError(
+                    "too_large", f"more than {MAX_HEAD_BYTES:,} bytes came before the answer's body"
+                )
 
     async def hang_up(self) -> None:
         """Close the connection, below TLS: httpcore leaves it open when it is cancelled in the handshake."""
         if self._stream is not None:
             await self._stream.aclose()
+
+
+class _Bounded(httpcore.AsyncNetworkStream):
+    """A stream whose line counts what is read."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, line: _Line) -> None:
+        self._stream = stream
+        self._line = line
+        self.write = stream.write  # type: ignore[method-assign]
+        self.aclose = stream.aclose  # type: ignore[method-assign]
+        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See httpcore."""
+        data = await self._stream.read(max_bytes, timeout)
+        self._line.count(len(data))
+        return data
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """See httpcore."""
+        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._line)
 
 
 async def _read(response: httpcore.Response) -> HttpAnswer:
@@ -134,11 +178,13 @@ async def _read(response: httpcore.Response) -> HttpAnswer:
 
 
 async def _received(response: httpcore.Response) -> AsyncIterator[bytes]:
-    received = 0
+    received = pieces = 0
     async for piece in response.aiter_stream():
-        received += len(piece)
+        received, pieces = received + len(piece), pieces + 1
         if received > MAX_RESPONSE_BYTES:
             raise _too_large()
+        if pieces > MAX_PIECES:
+            raise HostFunctionError("too_large", f"the answer came in more than {MAX_PIECES:,} pieces")
         yield piece
         await asyncio.sleep(0)  # many small pieces can lie in one read
 
