@@ -30,6 +30,8 @@ from .instance_pool import MAX_CALL_DEPTH
 from .keeper import DEFAULT_GRACE_S, DEFAULT_MAX_PLUGINS, Keeper
 from .lifecycle import Observer
 from .loading import Loader
+from .network import HttpRequests
+from .network_request import HTTP_REQUEST
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import PluginFolders
 from .reconcile import Load, Move, from_elsewhere, plan
@@ -70,7 +72,11 @@ class PluginManager:
         """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name."""
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
-        standard: dict[str, HostFunction] = {CALL_PLUGIN: self._calls, **STANDARD_FUNCTIONS}
+        standard: dict[str, HostFunction] = {
+            CALL_PLUGIN: self._calls,
+            HTTP_REQUEST: HttpRequests(),
+            **STANDARD_FUNCTIONS,
+        }
         self._audit = Audit()
         if on_audit is not None:
             self._audit.add(on_audit)

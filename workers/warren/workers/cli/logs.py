@@ -17,7 +17,14 @@ _STYLES: Final = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR":
 
 #: Libraries that say much below a warning; and two that log each error they raise, and each attempt to connect.
 #: When the broker goes away and when it is back, `warren.bus` says in a line.
-_QUIET: Final = {"asyncio": "WARNING", "urllib3": "WARNING", "aio_pika": "CRITICAL", "aiormq": "CRITICAL"}
+#: What httpcore says are the headers of plugins' requests, which may be secret.
+_QUIET: Final = {
+    "asyncio": "WARNING",
+    "urllib3": "WARNING",
+    "httpcore": "WARNING",
+    "aio_pika": "CRITICAL",
+    "aiormq": "CRITICAL",
+}
 
 
 def configure_logging(level: str, *, as_json: bool = False) -> None:
