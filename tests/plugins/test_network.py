@@ -17,10 +17,10 @@ import trustme
 
 from tests.plugins.web import Answer, Names, Web, in_turn, reply, saying, silence, web
 from warren.manifests import Grant, Limits
-from warren.plugins import AuditEvent, HostFunctionError, HttpRequests
+from warren.plugins import AuditEvent, HostFunctionError
 from warren.plugins.errors import GuestFault
 from warren.plugins.host import Caps, HostSession
-from warren.plugins.network import MAX_REDIRECTS, resolve
+from warren.plugins.network import MAX_REDIRECTS, HttpRequests, resolve
 from warren.plugins.network_client import MAX_RESPONSE_BYTES
 from warren.plugins.network_request import MAX_REQUEST_BYTES
 
