@@ -44,7 +44,7 @@ def write_guest(folder: Path, url: str, host: str) -> None:
     arguments = json.dumps({"url": url})
     code = GUEST.format(arguments=arguments.replace('"', "\\22"), length=len(arguments))
     manifest = f'[capabilities]\noptional = ["network"]\n[permissions]\nnetwork_hosts = ["{host}"]\n'
-    write_plugin(folder, "reacher", wat2wasm(code), manifest)
+    write_plugin(folder, "reacher", bytes(wat2wasm(code)), manifest)
 
 
 async def test_without_the_capability_the_run_is_a_security_violation(tmp_path: Path) -> None:
