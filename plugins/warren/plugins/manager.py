@@ -30,6 +30,7 @@ from .lifecycle import Observer
 from .loading import Loader
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .reconcile import Load, Move, from_elsewhere, plan
+from .storage import StorageFunctions
 from .watcher import Watcher, WatchOptions
 
 T = TypeVar("T")
@@ -42,7 +43,9 @@ class PluginManager:
 
     With `hot_reload` the folder is watched from then on, and what is loaded from it follows it. `max_plugins` counts
     each version. A plugin that is replaced or unloaded has `grace_s` for its runs under way before it is shut down.
-    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most).
+    Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most). Those with the capability
+    keep what they store at the URL `storage`: `sqlite:///PATH`, `redis://HOST` or `rediss://HOST`; without one, at that
+    of `WARREN_STORAGE`, or in the user's own file. It is opened when the first such plugin is loaded.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -58,11 +61,14 @@ class PluginManager:
         watch_options: WatchOptions = DEFAULT_WATCH_OPTIONS,
         grace_s: float = DEFAULT_GRACE_S,
         call_depth: int = MAX_CALL_DEPTH,
+        storage: str | None = None,
     ) -> None:
-        """Raises ValueError for a `call_depth` that cannot be."""
+        """Raises ValueError for a `call_depth` that cannot be, and `PluginError` for a URL that is no storage."""
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
-        loader = Loader(policy or Policy(), {CALL_PLUGIN: self._calls, **host_functions})
+        self._storage = StorageFunctions(storage)
+        functions: Mapping[str, HostFunction] = {CALL_PLUGIN: self._calls, **self._storage.by_name(), **host_functions}
+        loader = Loader(policy or Policy(), functions, self._storage)
         self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
@@ -96,6 +102,7 @@ class PluginManager:
         if self._watcher is not None:
             await self._watcher.stop()
         await self._keeper.close()
+        await self._storage.close()
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each `LifecycleEvent` from now on; what this gives back ends that."""

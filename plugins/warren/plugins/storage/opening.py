@@ -1,7 +1,7 @@
 """Which storage a URL means, and which one there is without any.
 
-    sqlite:///var/lib/warren/storage.db     a file of this machine, by its absolute path
-    redis://host:6379/0, rediss://…         a Redis or Valkey; with TLS
+sqlite:///var/lib/warren/storage.db     a file of this machine, by its absolute path
+redis://host:6379/0, rediss://…         a Redis or Valkey; with TLS
 """
 
 from __future__ import annotations

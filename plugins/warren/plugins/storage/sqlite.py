@@ -50,10 +50,10 @@ _SCHEMA: Final = (
     "CREATE TABLE usage (plugin TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
     f"""CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
         INSERT INTO usage VALUES (NEW.plugin, length(NEW.key) + length(NEW.value) + {ENTRY_BYTES})
-        ON CONFLICT (plugin) DO UPDATE SET bytes = bytes + excluded.bytes; END""",
+        ON CONFLICT (plugin) DO UPDATE SET bytes = bytes + excluded.bytes; END""",  # noqa: S608 - a number of ours
     f"""CREATE TRIGGER entry_gone AFTER DELETE ON entries BEGIN
         UPDATE usage SET bytes = bytes - length(OLD.key) - length(OLD.value) - {ENTRY_BYTES}
-        WHERE plugin = OLD.plugin; END""",
+        WHERE plugin = OLD.plugin; END""",  # noqa: S608
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
@@ -82,10 +82,9 @@ class SqliteStorage:
         return storage
 
     async def close(self) -> None:
-        if self._thread is not None:
-            with suppress(RuntimeError):  # closed before
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-            self._thread.shutdown(wait=False)
+        with suppress(RuntimeError):  # closed before
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -116,7 +115,10 @@ class SqliteStorage:
                 existed = current != NOTHING
                 if expected not in (None, current):
                     return Written(done=False, existed=existed, current=current)
-                _replace(db, plugin, key, value, ttl_ms, quota_bytes)
+                before_bytes = _used_bytes(db, plugin)
+                _replace(db, plugin, key, value, ttl_ms)
+                if _used_bytes(db, plugin) > before_bytes:
+                    _keep_within(db, plugin, quota_bytes)
                 return Written(done=True, existed=existed)
 
         return await self._do(write, timeout_s)
@@ -250,19 +252,17 @@ def _page(db: sqlite3.Connection, plugin: str, prefix: bytes, after: bytes, limi
     return Page(keys, bytes(rows[limit - 1][0]) if len(rows) > limit else None)
 
 
-def _replace(
-    db: sqlite3.Connection, plugin: str, key: bytes, value: bytes, ttl_ms: int | None, quota_bytes: int
-) -> None:
-    before_bytes = _used_bytes(db, plugin)
+def _replace(db: sqlite3.Connection, plugin: str, key: bytes, value: bytes, ttl_ms: int | None) -> None:
     db.execute("DELETE FROM entries WHERE plugin = ? AND key = ?", (plugin, key))
-    if value == NOTHING:
-        return
-    expires_ms = None if ttl_ms is None else _now_ms() + ttl_ms
-    entry = (plugin, key, expires_ms, value)
-    db.execute("INSERT INTO entries (plugin, key, expires_ms, value) VALUES (?, ?, ?, ?)", entry)
-    if before_bytes >= _used_bytes(db, plugin) or _used_bytes(db, plugin) <= quota_bytes:
-        return
-    _purge(db, plugin, PURGED_FOR_ROOM)
+    if value != NOTHING:
+        entry = (plugin, key, None if ttl_ms is None else _now_ms() + ttl_ms, value)
+        db.execute("INSERT INTO entries (plugin, key, expires_ms, value) VALUES (?, ?, ?, ?)", entry)
+
+
+def _keep_within(db: sqlite3.Connection, plugin: str, quota_bytes: int) -> None:
+    """Raises `QuotaExceeded` if the plugin has more than that, of what has not expired."""
+    if _used_bytes(db, plugin) > quota_bytes:
+        _purge(db, plugin, PURGED_FOR_ROOM)
     if (used_bytes := _used_bytes(db, plugin)) > quota_bytes:
         raise QuotaExceeded(used_bytes, quota_bytes)
 
@@ -274,5 +274,5 @@ def _used_bytes(db: sqlite3.Connection, plugin: str) -> int:
 
 def _purge(db: sqlite3.Connection, plugin: str, at_most: int) -> None:
     """Delete of what has expired so many."""
-    expired = "SELECT id FROM entries WHERE plugin = ? AND expires_ms <= ? LIMIT ?"
-    db.execute(f"DELETE FROM entries WHERE id IN ({expired})", (plugin, _now_ms(), at_most))
+    query = "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE plugin = ? AND expires_ms <= ? LIMIT ?)"
+    db.execute(query, (plugin, _now_ms(), at_most))
