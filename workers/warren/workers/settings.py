@@ -28,6 +28,8 @@ class WorkerSettings:
     With `hot_reload` the worker follows its folder of plugins; else it serves what it finds there at the start.
     Without `orders` it answers questions on the control exchange, and refuses to change anything.
 
+    `storage` is the URL of what plugins store; None: that of `WARREN_STORAGE`, or a file of the user's own.
+
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
     """
@@ -47,6 +49,7 @@ class WorkerSettings:
     orders: bool = True
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
+    storage: str | None = None
 
     @property
     def names(self) -> Names:

@@ -121,7 +121,10 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
     try:
         with Pulse(tell) as pulse, telemetry() as wanted:
             async with PluginManager(
-                settings.plugins, max_plugins=settings.max_plugins, hot_reload=settings.hot_reload
+                settings.plugins,
+                max_plugins=settings.max_plugins,
+                hot_reload=settings.hot_reload,
+                storage=settings.storage,
             ) as manager:
                 if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)

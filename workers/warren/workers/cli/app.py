@@ -189,6 +189,15 @@ def worker(
             help="Answer /live, /ready, /startup and /metrics there, over HTTP; 0 takes a free port.",
         ),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WARREN_STORAGE",
+            metavar="URL",
+            help="Where plugins store what they keep: sqlite:///PATH on this machine, which is the default, in the "
+            "user's own state; or redis://HOST for several.",
+        ),
+    ] = None,
     log_level: Log = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="Log lines (on stderr) as JSON.")] = False,
 ) -> int:
@@ -216,6 +225,7 @@ def worker(
         orders=orders,
         health_host=health_host,
         health_port=health_port,
+        storage=storage,
     )
 
 
