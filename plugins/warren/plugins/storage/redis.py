@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 #: Connections of one process. Redis does one thing at a time; more would wait there instead of here.
 CONNECTIONS: Final = 16
 
-#: How long opening waits for a word.
-OPEN_LIMIT_S: Final = 5.0
+#: How long opening waits for a word, and anything for one packet.
+SOCKET_LIMIT_S: Final = 5.0
 
 
 class RedisStorage:
@@ -47,7 +47,13 @@ class RedisStorage:
         place = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
         try:
             pool = BlockingConnectionPool.from_url(
-                url, max_connections=CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
+                url,
+                max_connections=CONNECTIONS,
+                timeout=None,
+                protocol=2,  # what comes unasked for by protocol 3 would hide an answer that is not ours
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=SOCKET_LIMIT_S,
+                socket_connect_timeout=SOCKET_LIMIT_S,
             )
             storage = cls(Redis.from_pool(pool), place)
             await storage._greet()
@@ -57,7 +63,7 @@ class RedisStorage:
 
     async def _greet(self) -> None:
         try:
-            async with asyncio.timeout(OPEN_LIMIT_S):
+            async with asyncio.timeout(SOCKET_LIMIT_S):
                 await self._client.ping()
         except (AuthenticationError, AuthorizationError) as error:
             await self.close()
@@ -101,11 +107,15 @@ class RedisStorage:
 
     async def _do(self, script: Any, plugin: str, arguments: Sequence[bytes | int], timeout_s: float) -> Any:
         keys = [f"warren:storage:{{{plugin}}}:{part}" for part in PARTS]
+        if timeout_s <= 0:
+            raise self._too_late(timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 return await script(keys=keys, args=arguments)
         except TimeoutError as error:
-            reason = f"the storage {self._place} did not answer within {timeout_s:.3g} s"
-            raise StorageUnavailable(reason) from error
+            raise self._too_late(timeout_s) from error
         except (RedisError, OSError) as error:
             raise StorageUnavailable(self._why(error)) from error
+
+    def _too_late(self, timeout_s: float) -> StorageUnavailable:
+        return StorageUnavailable(f"the storage {self._place} did not answer within {timeout_s:.3g} s")

@@ -65,10 +65,11 @@ local function used()
 end
 
 local function delete(name)
-    redis.call('DECRBY', counter, redis.call('HSTRLEN', values, name) + #name + {ENTRY_BYTES})
-    redis.call('HDEL', values, name)
+    local size = redis.call('HSTRLEN', values, name) + #name + {ENTRY_BYTES}
+    redis.call('HDEL', values, name)  -- first: a server that is out of memory lets a script begin with no DECRBY
     redis.call('ZREM', keys, name)
     redis.call('ZREM', expiry, name)
+    redis.call('DECRBY', counter, size)
 end
 
 local function purge()

@@ -127,7 +127,9 @@ class SqliteStorage:
         until = time.monotonic() + timeout_s
 
         def run() -> T:
-            if (remaining_s := until - time.monotonic()) <= 0 or self._connection is None:
+            if self._connection is None:
+                raise self._closed()
+            if (remaining_s := until - time.monotonic()) <= 0:
                 raise self._too_late(timeout_s)
             try:
                 self._connection.execute(f"PRAGMA busy_timeout = {int(remaining_s * 1_000)}")
@@ -140,6 +142,11 @@ class SqliteStorage:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, run)
         except TimeoutError:
             raise self._too_late(timeout_s) from None
+        except RuntimeError:  # there is no thread any more
+            raise self._closed() from None
+
+    def _closed(self) -> StorageUnavailable:
+        return StorageUnavailable(f"the storage {self.path} is closed")
 
     def _too_late(self, timeout_s: float) -> StorageUnavailable:
         return StorageUnavailable(f"the storage {self.path} was not free within {timeout_s:.3g} s")
