@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -62,6 +63,21 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+class _NobodyWaits(Exception):
+    """What was to be done is not, since it is too late for whoever wanted it."""
+
+
+@dataclass(slots=True)
+class _Caller:
+    """Who waits for a call, until when, and whether still."""
+
+    until: float
+    has_gone: bool = False
+
+    def remaining_s(self) -> float:
+        return 0.0 if self.has_gone else max(0.0, self.until - time.monotonic())
+
+
 class SqliteStorage:
     """A `Storage` in the file at `path`. Use `open`."""
 
@@ -92,10 +108,10 @@ class SqliteStorage:
             self._connection = None
 
     async def get(self, plugin: str, key: bytes, *, timeout_s: float) -> bytes:
-        return await self._do(lambda db: _value(db, plugin, key), timeout_s)
+        return await self._do(lambda db, _: _value(db, plugin, key), timeout_s)
 
     async def list(self, plugin: str, prefix: bytes, *, after: bytes, limit: int, timeout_s: float) -> Page:
-        return await self._do(lambda db: _page(db, plugin, prefix, after, limit), timeout_s)
+        return await self._do(lambda db, _: _page(db, plugin, prefix, after, limit), timeout_s)
 
     async def write(
         self,
@@ -108,8 +124,8 @@ class SqliteStorage:
         ttl_ms: int | None = None,
         expected: bytes | None = None,
     ) -> Written:
-        def write(db: sqlite3.Connection) -> Written:
-            with _transaction(db):
+        def write(db: sqlite3.Connection, caller: _Caller) -> Written:
+            with _transaction(db, caller):
                 _purge(db, plugin, PURGED_IN_PASSING)
                 current = _value(db, plugin, key)
                 existed = current != NOTHING
@@ -123,17 +139,19 @@ class SqliteStorage:
 
         return await self._do(write, timeout_s)
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T], timeout_s: float) -> T:
-        until = time.monotonic() + timeout_s
+    async def _do(self, work: Callable[[sqlite3.Connection, _Caller], T], timeout_s: float) -> T:
+        caller = _Caller(time.monotonic() + timeout_s)
 
         def run() -> T:
             if self._connection is None:
                 raise self._closed()
-            if (remaining_s := until - time.monotonic()) <= 0:
-                raise self._too_late(timeout_s)
             try:
+                if (remaining_s := caller.remaining_s()) <= 0:
+                    raise _NobodyWaits  # noqa: TRY301 - it ends like any other failure
                 self._connection.execute(f"PRAGMA busy_timeout = {int(remaining_s * 1_000)}")
-                return work(self._connection)
+                return work(self._connection, caller)
+            except _NobodyWaits:
+                raise self._too_late(timeout_s) from None
             except sqlite3.Error as error:
                 raise StorageUnavailable(self._why(error)) from error
 
@@ -144,6 +162,8 @@ class SqliteStorage:
             raise self._too_late(timeout_s) from None
         except RuntimeError:  # there is no thread any more
             raise self._closed() from None
+        finally:
+            caller.has_gone = True
 
     def _closed(self) -> StorageUnavailable:
         return StorageUnavailable(f"the storage {self.path} is closed")
@@ -228,11 +248,16 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 
 @contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """One that writes. It has the file to itself from its beginning, so that it never fails for what it has read."""
+def _transaction(db: sqlite3.Connection, caller: _Caller | None = None) -> Iterator[None]:
+    """One that writes, unless its caller has gone meanwhile: it was told that nothing was done, or will not be told.
+
+    It has the file to itself from its beginning, so that it never fails for what it has read.
+    """
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
+        if caller is not None and caller.remaining_s() <= 0:
+            raise _NobodyWaits  # noqa: TRY301 - it ends like any other failure
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
