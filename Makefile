@@ -31,12 +31,12 @@ venv: $(READY) ## make the virtual environment, with Warren installed from this 
 ## tests ##############################################################################################################
 
 .PHONY: test
-test: $(READY) broker ## every test but the wheel's
+test: $(READY) broker redis ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
 test-unit: $(READY) ## tests that need nothing but Python, and little time
-	$(PYTEST) -m 'not broker and not toolchain and not wheel and not hostile'
+	$(PYTEST) -m 'not broker and not redis and not toolchain and not wheel and not hostile'
 
 .PHONY: test-broker
 test-broker: $(READY) broker ## tests on a real RabbitMQ
@@ -58,6 +58,10 @@ test-wheel: $(READY) ## build wheel and sdist, and drive them in clean environme
 broker:
 	@tests/install-broker.sh
 
+.PHONY: redis
+redis:
+	@tests/install-redis.sh
+
 ## checks #############################################################################################################
 
 .PHONY: lint
@@ -74,7 +78,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 .PHONY: check
-check: lint broker ## everything that must hold before a change is taken: lint, and all tests
+check: lint broker redis ## everything that must hold before a change is taken: lint, and all tests
 	$(PYTEST)
 
 .PHONY: bench
@@ -88,7 +92,7 @@ bench-sandbox: $(BENCH_READY) ## what a request costs, beside wasmtime-py, Extis
 ## the environment ####################################################################################################
 
 COMPILE_LOCK = $(BIN)/uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 \
-    --custom-compile-command 'make lock' --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --extra worker
+    --custom-compile-command 'make lock' --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --extra worker --extra redis
 
 .PHONY: lock
 lock: $(READY) ## resolve the lock files anew (UPGRADE=1 takes the newest versions)

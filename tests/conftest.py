@@ -1,4 +1,6 @@
-"""What all tests share: a real broker, started once and only when a test asks for it, and names of a test's own."""
+"""What all tests share: a real broker and a real Redis, started once and only when a test asks for one, and names of a
+test's own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.broker import Broker, NoBroker, any_broker
+from tests.redis_server import NoRedis, RedisServer, any_redis
 from warren.plugins.artefacts import CACHE_VARIABLE
 
 # How long an example takes is the machine's affair.
@@ -24,6 +27,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         with any_broker(tmp_path_factory.mktemp("broker") / "node") as found:
             yield found
     except NoBroker as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for this test run; without one it is as without a broker."""
+    try:
+        with any_redis(tmp_path_factory.mktemp("redis") / "server") as found:
+            yield found
+    except NoRedis as reason:
         if os.environ.get("CI"):
             pytest.fail(str(reason))
         pytest.skip(str(reason))

@@ -280,7 +280,8 @@ def as_json(value: Any) -> bytes:
 #: function; its guest then waits, and nobody else does.
 HostFunction = Callable[[HostSession, Any], Any]
 
-AnyHostFunction = TypeVar("AnyHostFunction", bound=HostFunction)
+#: Or a method that is one, once it is bound.
+AnyHostFunction = TypeVar("AnyHostFunction", bound=Callable[..., Any])
 
 _HARMLESS: Final = "__warren_changes_nothing__"
 

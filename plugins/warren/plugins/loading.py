@@ -23,24 +23,33 @@ from .plugin import Plugin
 from .plugin_folder import PluginFolder, PluginFolders
 from .sandbox import Sandbox
 from .snapshot import take_snapshot
+from .storage import StorageFunctions, StorageMisconfigured
 
 
 class Loader:
     """Prepares plugins under one policy, with one set of host functions. Any number at once."""
 
     def __init__(
-        self, policy: Policy, host_functions: Mapping[str, HostFunction], audit: Audit, folders: PluginFolders
+        self,
+        policy: Policy,
+        host_functions: Mapping[str, HostFunction],
+        audit: Audit,
+        folders: PluginFolders,
+        storage: StorageFunctions,
     ) -> None:
         self._policy = policy
         self._host_functions = host_functions
         self._audit = audit
         self._folders = folders
+        self._storage = storage
         self._engine = Engine(cache_folder())
 
     async def prepare(self, files: PluginFiles) -> Plugin:
         """Raises `ManifestError` or `LoadFailed`, each naming the file."""
         checked = await asyncio.to_thread(check_plugin, files, self._policy)
         folder = await asyncio.to_thread(self._folders.folder, checked.grant, files)
+        if "storage" in checked.grant.capabilities:
+            await self._open_storage(files)
         try:
             sandbox = await self._sandbox(checked, folder)
         except ModuleRefused as error:
@@ -51,6 +60,12 @@ class Loader:
         if outcome.kind != "ok":
             raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
         return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions, digest=checked.digest)
+
+    async def _open_storage(self, files: PluginFiles) -> None:
+        try:
+            await self._storage.open()
+        except StorageMisconfigured as error:
+            raise LoadFailed(str(files.manifest), str(error), may_pass=True) from error
 
     async def _sandbox(self, checked: CheckedPlugin, folder: PluginFolder | None) -> Sandbox:
         config = plugin_config(checked.manifest, checked.grant)

@@ -35,6 +35,7 @@ from .network_request import HTTP_REQUEST
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import PluginFolders
 from .reconcile import Load, Move, from_elsewhere, plan
+from .storage import StorageFunctions
 from .watcher import Watcher, WatchOptions
 
 T = TypeVar("T")
@@ -50,7 +51,9 @@ class PluginManager:
     Plugins can call each other, where their manifests say so, `call_depth` deep (8 at most). They can call
     `host_functions`, too, besides Warren's own: see `host_function`. `on_audit` is called with each use of a power that
     was granted, and each that was refused. Plugins that may use files have a directory each in `data`, which must be
-    apart from the plugins; without one it is `data_folder()`.
+    apart from the plugins; without one it is `data_folder()`. What plugins store is kept at the URL `storage`:
+    `sqlite:///PATH`, `redis://HOST` or `rediss://HOST`; without one, at that of `WARREN_STORAGE`, or in the user's own
+    file. It is opened when the first plugin is loaded that may store something.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -68,20 +71,26 @@ class PluginManager:
         call_depth: int = MAX_CALL_DEPTH,
         on_audit: AuditListener | None = None,
         data: Path | str | None = None,
+        storage: str | None = None,
     ) -> None:
-        """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name."""
+        """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name, and
+        `PluginError` for a URL that is no storage.
+        """
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
+        self._storage = StorageFunctions(storage)
         standard: dict[str, HostFunction] = {
             CALL_PLUGIN: self._calls,
             HTTP_REQUEST: HttpRequests(),
+            **self._storage.by_name(),
             **STANDARD_FUNCTIONS,
         }
         self._audit = Audit()
         if on_audit is not None:
             self._audit.add(on_audit)
         folders = PluginFolders(None if data is None else Path(data), self.directory)
-        loader = Loader(policy or Policy(), with_embedders(standard, host_functions), self._audit, folders)
+        functions = with_embedders(standard, host_functions)
+        loader = Loader(policy or Policy(), functions, self._audit, folders, self._storage)
         self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
@@ -115,6 +124,7 @@ class PluginManager:
         if self._watcher is not None:
             await self._watcher.stop()
         await self._keeper.close()
+        await self._storage.close()
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each `LifecycleEvent` from now on; what this gives back ends that."""

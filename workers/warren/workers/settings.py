@@ -31,8 +31,9 @@ class WorkerSettings:
     `host_functions` names those of installed distributions that plugins can call. `audit` says where it goes, besides
     the counters: `logs`, `exchange`. With `foreign_replies` a request may name any queue for its result, and not only
     one of this installation.
+
     Plugins that may use files have a directory each below `data`; where it is None, below `data_folder()` of
-    `warren.plugins`.
+    `warren.plugins`. `storage` is the URL of what plugins store; None: that of `WARREN_STORAGE`, or a file of their own.
 
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
@@ -57,6 +58,7 @@ class WorkerSettings:
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
     data: Path | None = None
+    storage: str | None = None
 
     @property
     def names(self) -> Names:

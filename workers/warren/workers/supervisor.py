@@ -126,6 +126,7 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                 hot_reload=settings.hot_reload,
                 host_functions=enabled_functions(settings.host_functions),
                 data=settings.data,
+                storage=settings.storage,
             ) as manager:
                 if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)

@@ -212,6 +212,15 @@ def worker(
             show_default="~/.local/state/warren",
         ),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WARREN_STORAGE",
+            metavar="URL",
+            help="Where plugins store what they keep: sqlite:///PATH on this machine, which is the default, in the "
+            "user's own state; or redis://HOST for several.",
+        ),
+    ] = None,
     log_level: Log = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="Log lines (on stderr) as JSON.")] = False,
 ) -> int:
@@ -243,6 +252,7 @@ def worker(
         health_host=health_host,
         health_port=health_port,
         data=data,
+        storage=storage,
     )
 
 
