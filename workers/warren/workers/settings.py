@@ -33,7 +33,7 @@ class WorkerSettings:
     one of this installation.
 
     Plugins that may use files have a directory each below `data`; where it is None, below `data_folder()` of
-    `warren.plugins`. `storage` is the URL of what plugins store; None: that of `WARREN_STORAGE`, or a file of their own.
+    `warren.plugins`. `storage` is the URL of what plugins store; None: `WARREN_STORAGE`, or a file of the user's own.
 
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
