@@ -25,12 +25,14 @@ from .errors import (
     SecurityViolation,
     StillNeeded,
     UnexpectedAnswer,
+    UpgradeParked,
 )
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession, changes_nothing
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
+from .policies import read_policy
 from .watcher import WatchOptions
 
 __all__ = [
@@ -73,6 +75,8 @@ __all__ = [
     "StillNeeded",
     "Trail",
     "UnexpectedAnswer",
+    "UpgradeParked",
     "WatchOptions",
     "changes_nothing",
+    "read_policy",
 ]

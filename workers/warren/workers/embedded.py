@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warren.bus import Client, connect, new_message_id
+from warren.manifests import Policy
 from warren.plugins import PluginManager
 
 from .settings import WorkerSettings
@@ -27,13 +28,18 @@ class Embedded:
 
 
 @asynccontextmanager
-async def embedded(plugins: Path | str, *, timeout_s: float = 30.0) -> AsyncIterator[Embedded]:
+async def embedded(
+    plugins: Path | str, *, policy: Policy | None = None, timeout_s: float = 30.0
+) -> AsyncIterator[Embedded]:
     """Load the plugins under a folder and serve them until the block ends. Raises `PluginError` for a bad folder."""
     url = f"memory://{new_message_id()}"
     settings = WorkerSettings(Path(plugins), url, grace_s=0.0)
     transport = await connect(url)
     try:
-        async with PluginManager(settings.plugins) as manager, Client(url, timeout_s=timeout_s) as client:
+        async with (
+            PluginManager(settings.plugins, policy=policy) as manager,
+            Client(url, timeout_s=timeout_s) as client,
+        ):
             worker = Worker(transport, manager, settings)
             await worker.start()
             try:

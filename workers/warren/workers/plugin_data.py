@@ -9,7 +9,7 @@ from warren.manifests import Grant, Manifest
 
 #: Fields of a grant that are shown under names of their own; all others are permissions.
 _NO_PERMISSIONS: Final = frozenset(
-    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "notes"}
+    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "withheld"}
 )
 
 

@@ -21,7 +21,9 @@ DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`grace_s` is how long runs in flight may take to end once the worker is told to stop.
+    """`policy` is the operator's, without which plugins get what `Policy()` allows.
+
+    `grace_s` is how long runs in flight may take to end once the worker is told to stop.
 
     A request that comes again within `dedup_window_s` of having been answered is dropped, where that is not 0.
 
@@ -47,6 +49,7 @@ class WorkerSettings:
     orders: bool = True
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
+    policy: Path | None = None
 
     @property
     def names(self) -> Names:

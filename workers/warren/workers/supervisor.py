@@ -34,7 +34,8 @@ except ImportError:
     from asyncio import new_event_loop  # type: ignore[assignment]
 
 from warren.bus import BrokerUnreachable, BusError, connect
-from warren.plugins import PluginError, PluginManager
+from warren.manifests import PolicyError
+from warren.plugins import PluginError, PluginManager, read_policy
 
 from .control import Control
 from .health import CannotListen, answering_probes
@@ -74,8 +75,8 @@ def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] =
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
     0: drained, by a signal or by order. 2: there is nothing to serve and without hot reload nothing will come, the
-    broker refuses what is to be declared, or the port for probes cannot be had. 4: the broker could not be reached at
-    start; with several processes it is tried again instead. 130: ended at once by a second signal, which does not
+    policy is wrong, the broker refuses what is to be declared, or the port for probes cannot be had. 4: the broker
+    could not be reached at start; with several processes it is tried again instead. 130: ended at once by a second signal, which does not
     return from here.
     """
     configure_logging()
@@ -121,7 +122,10 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
     try:
         with Pulse(tell) as pulse, telemetry() as wanted:
             async with PluginManager(
-                settings.plugins, max_plugins=settings.max_plugins, hot_reload=settings.hot_reload
+                settings.plugins,
+                policy=None if settings.policy is None else read_policy(settings.policy),
+                max_plugins=settings.max_plugins,
+                hot_reload=settings.hot_reload,
             ) as manager:
                 if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)
@@ -149,7 +153,7 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                     _log.info("drained; %d requests went back to the broker", given_back)
                 finally:
                     await transport.close()
-    except PluginError as error:
+    except (PluginError, PolicyError) as error:
         _log.error("%s", error)
         return MISCONFIGURED
     except BrokerUnreachable as error:

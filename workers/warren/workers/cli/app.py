@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from .dead import dead
 from .exit_codes import MEANINGS
-from .failures import report
+from .failures import WrongUsage, report
 from .fleet import FLEET_PANEL, fleet
 from .options import (
     DEFAULT_PREFIX,
@@ -30,6 +30,7 @@ from .options import (
     LogLevel,
     NeededBroker,
     Plugins,
+    PolicyFile,
     Prefix,
     Timeout,
 )
@@ -103,18 +104,20 @@ def demo(
         list[Path] | None, typer.Argument(metavar="[FILES]...", help="Text files; Warren's own documents by default.")
     ] = None,
     *,
+    policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Run the sample plugins over some documents, with no broker at all, and show results and a trace."""
     from .demo import run
 
-    return run(files or [], as_json=as_json)
+    return run(files or [], policy, as_json=as_json)
 
 
 @app.command()
 def worker(
     *,
     plugins: Plugins,
+    policy: PolicyFile = None,
     broker: NeededBroker = DEFAULT_BROKER,
     processes: Annotated[
         int, typer.Option(envvar="WARREN_PROCESSES", metavar="N", min=1, help="Processes; each uses one core.")
@@ -202,6 +205,7 @@ def worker(
         log_level,
         as_json=as_json,
         plugins=plugins,
+        policy=policy,
         broker=broker,
         prefix=prefix,
         prefetch=prefetch,
@@ -230,6 +234,7 @@ def call(
         Path | None,
         typer.Option(metavar="DIR", exists=True, file_okay=False, help="Run a plugin of this folder, with no broker."),
     ] = None,
+    policy: PolicyFile = None,
     broker: Broker = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     version_req: Annotated[
@@ -248,7 +253,12 @@ def call(
 
     if plugins is not None and _is_from_environment(context, "broker"):
         broker = None
-    request = Call(plugin, action, data, destination(plugins, broker), timeout, version_req, prefix)
+    where = destination(plugins, broker)
+    if plugins is None:
+        if policy is not None and not _is_from_environment(context, "policy"):
+            raise WrongUsage("--policy is for a plugin that runs here, and the worker has its own", "give --plugins")
+        policy = None
+    request = Call(plugin, action, data, where, timeout, version_req, prefix, policy)
     return run(request, log_level, trace=trace, as_json=as_json)
 
 
@@ -302,6 +312,7 @@ def check(
             help="The version in use, a plugin's file or a folder of them: what may its callers lose?",
         ),
     ] = None,
+    policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Check manifests and modules without running them, and that no version breaks the callers of the one before it.
@@ -310,7 +321,7 @@ def check(
     """
     from .check import run
 
-    return run(paths, against, as_json=as_json)
+    return run(paths, against, policy, as_json=as_json)
 
 
 def _is_from_environment(context: typer.Context, option: str) -> bool:

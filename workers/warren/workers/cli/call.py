@@ -32,6 +32,7 @@ class Call:
     timeout_s: float
     version: str | None
     prefix: str
+    policy: Path | None = None
 
 
 def destination(plugins: Path | None, broker: str | None) -> Path | str:
@@ -75,8 +76,9 @@ async def _call(call: Call, data: Any) -> Result:
             return await _ask(client, call, data)
     # Here, so that a client with no sandbox can call workers elsewhere.
     from ..embedded import embedded  # noqa: PLC0415
+    from .policy import chosen_policy  # noqa: PLC0415
 
-    async with embedded(call.where, timeout_s=call.timeout_s) as here:
+    async with embedded(call.where, policy=chosen_policy(call.policy), timeout_s=call.timeout_s) as here:
         return await _ask(here.client, call, data)
 
 
