@@ -29,7 +29,7 @@ def covers_host(allowed: str, asked: str) -> bool:
 
 
 def covers_glob(allowed: str, asked: str) -> bool:
-    """Both as `permissions.relative_glob` writes them. One that ends in `/` may mean a folder and all there is in it."""
+    """Both as `permissions.relative_glob` writes them. One that ends in `/` may be a folder and all there is in it."""
     if allowed == asked:
         return True
     if allowed.endswith("/"):
@@ -56,7 +56,7 @@ def covers_network(allowed: str, asked: str) -> bool:
 
 
 def _covers(pattern: Sequence[str], asked: Sequence[str], many: str, fits: Callable[[str, str], bool]) -> bool:
-    """The usual walk: each run of items as early as it fits, and from the last `many` on again where it fits no more."""
+    """Each run of items as early as it fits, and from the last `many` on again where it fits no more."""
     at = place = 0
     after_many: int | None = None
     found_from = 0

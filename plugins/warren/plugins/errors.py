@@ -1,6 +1,6 @@
 """What can go wrong with a plugin. One root, `PluginError`; the type says whose fault it is.
 
-`ModuleRefused`, `LoadFailed`, `NotForShadows`: the plugin's. `UpgradeParked`: nobody's, the operator has to look at it. `CompilationFailed`: this machine's. `PluginNotFound`,
+`ModuleRefused`, `LoadFailed`, `NotForShadows`: the plugin's. `CompilationFailed`: this machine's. `PluginNotFound`,
 `InvalidInput`, `StillNeeded`: the caller's. `GuestFault` never leaves this folder: it ends a run, and the run's
 `Outcome` tells it.
 
@@ -64,7 +64,14 @@ class UpgradeParked(LoadFailed):
     """
 
     def __init__(
-        self, source: str, manifest: Manifest, granted: Grant, digest: bytes, predecessor: str, more: Sequence[Widening]
+        self,
+        source: str,
+        manifest: Manifest,
+        granted: Grant,
+        *,
+        digest: bytes,
+        predecessor: str,
+        more: Sequence[Widening],
     ) -> None:
         self.manifest = manifest
         self.grant = granted

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
-from warren.manifests import Grant, Manifest, ManifestError, dependants, load_order
+from warren.manifests import Manifest, ManifestError, dependants, load_order
 
 from .admission import broken_callers, taken_away, unmet_needs
 from .checks import CheckedPlugin
@@ -30,7 +30,7 @@ from .loaded import LoadedPlugins
 from .loading import Loader
 from .plugin import Plugin
 from .reconcile import Load, Standing
-from .upgrades import Upgrades
+from .upgrades import Known, Upgrades
 
 T = TypeVar("T")
 
@@ -129,22 +129,20 @@ class Keeper:
         return done
 
     def _admitted(self, checked: Sequence[tuple[Load, CheckedPlugin]]) -> Iterator[tuple[Load, CheckedPlugin]]:
-        """Those that need not wait to be approved, each version of a plugin after those below it."""
-        coming: list[Manifest] = []
-        grants: dict[int, Grant] = {}
+        """Those that need not wait to be approved, each version of a plugin seen after those below it."""
+        coming: list[Known] = []
         for load, one in sorted(checked, key=lambda pair: (pair[1].manifest.name, pair[1].manifest.version)):
-            manifest = one.manifest
-            known = [(other, grants[id(other)]) for other in coming if other.name == manifest.name]
+            name = one.manifest.name
+            known = [*self._versions_of(name), *(other for other in coming if other[0].name == name)]
             try:
-                self._upgrades.check(load.files, one, [*self._versions_of(manifest.name), *known])
+                self._upgrades.check(load.files, one, known)
             except UpgradeParked as parked:
                 self.refuse(load.files, parked, load.pair.digest)
             else:
-                coming.append(manifest)
-                grants[id(manifest)] = one.grant
+                coming.append((one.manifest, one.grant))
                 yield load, one
 
-    def _versions_of(self, name: str) -> list[tuple[Manifest, Grant]]:
+    def _versions_of(self, name: str) -> list[Known]:
         return [(plugin.manifest, plugin.grant) for plugin in self.loaded.versions(name)]
 
     def _take_in_order(self, ready: Sequence[tuple[Load, Plugin]]) -> tuple[Plugin, ...]:

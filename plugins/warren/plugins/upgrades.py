@@ -9,52 +9,85 @@ It is decided before the module is compiled: whoever waits has not been run, not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from warren.manifests import Grant, Manifest, Policy, Powers, Version, parse_version, widening
+from warren.manifests import Grant, Manifest, Policy, Powers, Widening, parse_version, widening
 
 from .approvals import Approvals
 from .checks import CheckedPlugin
 from .errors import UpgradeParked
 from .files import Identity, PluginFiles
 
-#: A version that is known, and what it may do.
-Known = tuple[Version, Powers]
+#: A version of a plugin, and what it may do.
+Known = tuple[Manifest, Grant]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a version would get that its `predecessor` has not; with no predecessor there is nothing to compare."""
+
+    predecessor: str | None = None
+    more: tuple[Widening, ...] = ()
+    approved: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has to be approved first."""
+        return bool(self.more) and not self.approved
 
 
 class Upgrades:
     """Parks what has to wait under one policy; nothing, where that names no folder of approvals."""
 
     def __init__(self, policy: Policy) -> None:
-        self._approvals = None if policy.approvals is None else Approvals(Path(policy.approvals))
+        self.approvals = None if policy.approvals is None else Approvals(Path(policy.approvals))
 
-    def check(self, files: PluginFiles, checked: CheckedPlugin, known: Iterable[tuple[Manifest, Grant]]) -> None:
-        """Raises `UpgradeParked`. `known` are the versions of the plugin that are loaded, or come with it."""
-        if self._approvals is None:
-            return
-        manifest, powers = checked.manifest, Powers.of(checked.grant)
-        versions = [(one.version, Powers.of(granted)) for one, granted in known]
-        predecessor = predecessor_of(manifest, versions, self._approvals)
-        if predecessor is None:
-            return
-        more = widening(predecessor[1], powers)
-        if more and not self._admits(manifest, checked.digest):
-            source = str(files.manifest)
-            raise UpgradeParked(source, manifest, checked.grant, checked.digest, str(predecessor[0]), more)
+    def review(self, checked: CheckedPlugin, known: Iterable[Known]) -> Review:
+        """`known` are the versions of the plugin that are loaded, or come with it."""
+        if self.approvals is None:
+            return Review()
+        manifest = checked.manifest
+        versions = [(parse_version(one.version), one.powers) for one in self.approvals.of(manifest.name)]
+        versions += [(one.version, Powers.of(granted)) for one, granted in known]
+        versions.sort(key=lambda one: one[0])  # stable: of two alike, what was approved comes first
+        not_above = [one for one in versions if one[0] <= manifest.version]
+        approved = self._admit(manifest, checked.digest)
+        if not versions:
+            return Review(approved=approved)
+        version, powers = not_above[-1] if not_above else versions[0]
+        return Review(str(version), widening(powers, Powers.of(checked.grant)), approved)
+
+    def check(self, files: PluginFiles, checked: CheckedPlugin, known: Iterable[Known]) -> None:
+        """Raises `UpgradeParked` when it has to wait."""
+        review = self.review(checked, known)
+        if review.waits and review.predecessor is not None:
+            raise UpgradeParked(
+                str(files.manifest),
+                checked.manifest,
+                checked.grant,
+                digest=checked.digest,
+                predecessor=review.predecessor,
+                more=review.more,
+            )
 
     def has_approved(self, parked: UpgradeParked) -> bool:
         """Whether it has been approved meanwhile."""
-        return self._admits(parked.manifest, parked.digest)
+        return self._admit(parked.manifest, parked.digest)
 
-    def _admits(self, manifest: Manifest, digest: bytes) -> bool:
+    def _admit(self, manifest: Manifest, digest: bytes) -> bool:
         identity = Identity(manifest.name, str(manifest.version))
-        return self._approvals is not None and self._approvals.admit(identity, digest)
+        return self.approvals is not None and self.approvals.admit(identity, digest)
 
 
-def predecessor_of(manifest: Manifest, known: Iterable[Known], approvals: Approvals) -> Known | None:
-    """The version that `manifest` comes after, or takes the place of."""
-    approved = ((parse_version(one.version), one.powers) for one in approvals.of(manifest.name))
-    versions = sorted([*approved, *known], key=lambda one: one[0])  # stable: of two alike the known one is the later
-    not_above = [one for one in versions if one[0] <= manifest.version]
-    return not_above[-1] if not_above else next(iter(versions), None)
+def review_all(upgrades: Upgrades, versions: Sequence[CheckedPlugin]) -> list[tuple[CheckedPlugin, Review]]:
+    """Versions of one plugin, the lowest first, as they would be taken by who knows of none: each after those below."""
+    known: list[Known] = []
+    reviewed: list[tuple[CheckedPlugin, Review]] = []
+    for checked in sorted(versions, key=lambda one: one.manifest.version):
+        review = upgrades.review(checked, known)
+        if not review.waits:
+            known.append((checked.manifest, checked.grant))
+        reviewed.append((checked, review))
+    return reviewed

@@ -76,8 +76,8 @@ def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] =
 
     0: drained, by a signal or by order. 2: there is nothing to serve and without hot reload nothing will come, the
     policy is wrong, the broker refuses what is to be declared, or the port for probes cannot be had. 4: the broker
-    could not be reached at start; with several processes it is tried again instead. 130: ended at once by a second signal, which does not
-    return from here.
+    could not be reached at start; with several processes it is tried again instead. 130: ended at once by a second
+    signal, which does not return from here.
     """
     configure_logging()
     vitals = Vitals(settings.processes)

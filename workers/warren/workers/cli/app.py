@@ -29,6 +29,7 @@ from .options import (
     Log,
     LogLevel,
     NeededBroker,
+    NeededPolicy,
     Plugins,
     PolicyFile,
     Prefix,
@@ -322,6 +323,25 @@ def check(
     from .check import run
 
     return run(paths, against, policy, as_json=as_json)
+
+
+@app.command()
+def approve(
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="The plugin's name.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The version that may have what it would get.")],
+    *,
+    plugins: Plugins,
+    policy: NeededPolicy,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show what an upgrade would get that its predecessor has not, and let it have that.
+
+    It holds for the files as they are now. Workers keep the old version until then.
+    """
+    from .approve import run
+
+    return run(plugins, policy, plugin, version, yes=yes, as_json=as_json)
 
 
 def _is_from_environment(context: typer.Context, option: str) -> bool:
