@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from ipaddress import ip_network
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
@@ -94,6 +94,9 @@ class QuarantineTable(Section):
     refused_runs: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 10
     window_seconds: Seconds = 60.0
 
+    def rule(self) -> Quarantine:
+        return Quarantine(self.refused_runs, self.window_seconds)
+
 
 class RuleTable(Section):
     plugins: Annotated[tuple[NamePattern, ...], AfterValidator(_at_least_one)]
@@ -127,7 +130,6 @@ def parse_policy(data: bytes, source: str = "policy") -> Policy:
     except ManifestError as error:
         raise PolicyError(error.problems) from None
     defaults, ceilings = _some_limits(table.defaults), _some_limits(table.ceilings)
-    quarantine = table.quarantine
     return Policy(
         capabilities=frozenset(table.capabilities),
         limits=Limits(**ceilings),
@@ -137,7 +139,7 @@ def parse_policy(data: bytes, source: str = "policy") -> Policy:
         rules=tuple(map(_rule, table.rules)),
         strict=table.strict,
         approvals=table.approvals if table.upgrades == "approve" else None,
-        quarantine=quarantine and Quarantine(quarantine.refused_runs, quarantine.window_seconds),
+        quarantine=None if table.quarantine is None else table.quarantine.rule(),
     )
 
 
@@ -157,15 +159,13 @@ def _rule(table: RuleTable) -> Rule:
 
 def _some_limits(table: ResourceTable) -> SomeLimits:
     """Those that are written."""
-    written: dict[str, Any] = {
-        limit: value * unit for key, limit, unit in _RESOURCES if (value := getattr(table, key)) is not None
-    }
-    return SomeLimits(**written)
+    written = {limit: value * unit for key, limit, unit in _RESOURCES if (value := getattr(table, key)) is not None}
+    return cast("SomeLimits", written)
 
 
 def _but_for(written: SomeLimits) -> Mapping[Capability, SomeLimits]:
     """What capabilities raise, but for what is `written`."""
     return {
-        capability: SomeLimits(**{name: value for name, value in raised.items() if name not in written})  # type: ignore[typeddict-item]
+        capability: cast("SomeLimits", {name: value for name, value in raised.items() if name not in written})
         for capability, raised in CAPABILITY_LIMITS.items()
     }

@@ -142,10 +142,11 @@ class Plugin:
 
     def quarantine(self, reason: str) -> None:
         """Run it no more: what it is asked for is `rejected`. Runs under way end as they would."""
-        if self._quarantined is None:
-            _log.error("%s", reason)
-            self._quarantined = reason
-            self._actions = Closed(self._actions, reason)
+        if isinstance(self._actions, Closed):
+            return
+        _log.error("%s", reason)
+        self._quarantined = reason
+        self._actions = Closed(self._actions, reason)
 
     async def health(self) -> PluginHealth:
         """Ask a fresh guest whether it is healthy. One that cannot start, or cannot say, is not."""

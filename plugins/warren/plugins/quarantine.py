@@ -53,10 +53,14 @@ class RefusedRuns:
 class Closed:
     """The actions of a plugin in quarantine: there is none that may be asked for. Runs under way end as they would."""
 
-    def __init__(self, actions: Actions | Closed, reason: str) -> None:
+    def __init__(self, actions: Actions, reason: str) -> None:
+        self._actions = actions
         self._reason = reason
-        self.check_response = actions.check_response
 
     def check_request(self, _request: bytes) -> NoReturn:
         """Raises `GuestFault` (`rejected`)."""
         raise GuestFault("rejected", self._reason)
+
+    def check_response(self, action: str, response: bytes) -> None:
+        """See `Actions.check_response`."""
+        self._actions.check_response(action, response)
