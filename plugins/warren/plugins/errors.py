@@ -60,6 +60,7 @@ class LoadFailed(PluginError):
 class UpgradeParked(LoadFailed):
     """An upgrade that waits for the operator: it would get `more` than `predecessor`, a version of it, was granted.
 
+    Where there is nothing more, the version has other files than those that were approved.
     `digest` is that of its files, which is what can be approved.
     """
 
@@ -81,7 +82,8 @@ class UpgradeParked(LoadFailed):
         plugin = f"{manifest.name} {manifest.version}"
         listed = "; ".join(map(str, self.more[:MAX_LISTED]))
         rest = f"; and {len(self.more) - MAX_LISTED} more" if len(self.more) > MAX_LISTED else ""
-        reason = f"{plugin} is parked, for it would get more than {predecessor} was granted: {listed}{rest}"
+        why = f"it would get more than {predecessor} was granted: {listed}{rest}"
+        reason = f"{plugin} is parked, for {why if more else 'its files are not those that were approved'}"
         super().__init__(source, f"{reason}; `warren approve {plugin}` lets it in", may_pass=True)
 
 

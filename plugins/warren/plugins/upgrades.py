@@ -2,7 +2,8 @@
 
 The predecessor of a version is the same version, where that is known, or the next lower one, or else the lowest: among
 those that are loaded, that come with it from the folder, or that were approved before. A plugin of which nothing is
-known has none, and gets what the policy allows.
+known has none, and gets what the policy allows. A version that was approved is bound to the files that were: others,
+whatever they would get, have to be approved in their turn.
 
 It is decided before the module is compiled: whoever waits has not been run, not even for its `initialize`.
 """
@@ -26,16 +27,20 @@ Known = tuple[Manifest, Grant]
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a version would get that its `predecessor` has not; with no predecessor there is nothing to compare."""
+    """What a version would get that its `predecessor` has not; with no predecessor there is nothing to compare.
+
+    `swapped`: that version was approved, with other files.
+    """
 
     predecessor: str | None = None
     more: tuple[Widening, ...] = ()
     approved: bool = False
+    swapped: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether it has to be approved first."""
-        return bool(self.more) and not self.approved
+        return self.swapped or (bool(self.more) and not self.approved)
 
 
 class Upgrades:
@@ -49,15 +54,17 @@ class Upgrades:
         if self.approvals is None:
             return Review()
         manifest = checked.manifest
-        versions = [(parse_version(one.version), one.powers) for one in self.approvals.of(manifest.name)]
+        approvals = list(self.approvals.of(manifest.name))
+        approved = self._admit(manifest, checked.digest)
+        swapped = not approved and any(one.version == str(manifest.version) for one in approvals)
+        versions = [(parse_version(one.version), one.powers) for one in approvals]
         versions += [(one.version, Powers.of(granted)) for one, granted in known]
         versions.sort(key=lambda one: one[0])  # stable: of two alike, what was approved comes first
         not_above = [one for one in versions if one[0] <= manifest.version]
-        approved = self._admit(manifest, checked.digest)
         if not versions:
             return Review(approved=approved)
         version, powers = not_above[-1] if not_above else versions[0]
-        return Review(str(version), widening(powers, Powers.of(checked.grant)), approved)
+        return Review(str(version), widening(powers, Powers.of(checked.grant)), approved, swapped)
 
     def check(self, files: PluginFiles, checked: CheckedPlugin, known: Iterable[Known]) -> None:
         """Raises `UpgradeParked` when it has to wait."""

@@ -68,7 +68,8 @@ def _difference(checked: CheckedPlugin, review: Review) -> Text:
     elif review.more:
         words, more = f"would get what {review.predecessor} has not", review.more
     else:
-        return Text.assemble((name, "bold"), f" gets nothing that {review.predecessor} has not")
+        other = ", but its files are not those that were approved" if review.swapped else ""
+        return Text.assemble((name, "bold"), f" gets nothing that {review.predecessor} has not{other}")
     return Text.assemble((name, "bold"), f" {words}:", *(f"\n  {printable(str(one))}" for one in more))
 
 

@@ -200,10 +200,11 @@ def _wishes(manifest: Manifest) -> dict[str, str]:
 def upgrade_lines(review: Review) -> Text:
     """What it would get that its predecessor has not, and whether it waits for that; nothing, where it does not."""
     text = Text()
-    if not review.more:
+    if not review.more and not review.swapped:
         return text
     state = "waits to be approved" if review.waits else "is approved"
-    text.append("\nupgrade", "cyan").append(f"  it {state}: it gets more than {review.predecessor} has", "yellow")
+    why = f"it gets more than {review.predecessor} has" if review.more else "other files of it were approved"
+    text.append("\nupgrade", "cyan").append(f"  it {state}: {why}", "yellow")
     for one in review.more:
         text.append(f"\n  {printable(str(one))}")
     return text
