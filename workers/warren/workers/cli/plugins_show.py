@@ -62,16 +62,11 @@ def reviewed(directory: Path, checked: CheckedPlugin, policy: Policy) -> Review:
 
 def _upgrade(review: Review) -> dict[str, Any]:
     return {
-        "state": _state(review),
+        "waits": review.waits,
+        "approved": review.approved,
         "predecessor": review.predecessor,
         "more": [asdict(one) for one in review.more],
     }
-
-
-def _state(review: Review) -> str:
-    if review.waits:
-        return "parked"
-    return "approved" if review.approved else "free"
 
 
 def chosen(directory: Path, name: str, requirement: str | None) -> PluginFiles:
