@@ -56,8 +56,10 @@ class Upgrades:
         manifest = checked.manifest
         approvals = list(self.approvals.of(manifest.name))
         approved = self._admit(manifest, checked.digest)
-        swapped = not approved and any(one.version == str(manifest.version) for one in approvals)
-        versions = [(parse_version(one.version), one.powers) for one in approvals]
+        own = next((one for one in approvals if one.version == str(manifest.version)), None)
+        swapped = own is not None and not approved
+        # What was approved itself is no predecessor.
+        versions = [(parse_version(one.version), one.powers) for one in approvals if swapped or one is not own]
         versions += [(one.version, Powers.of(granted)) for one, granted in known]
         versions.sort(key=lambda one: one[0])  # stable: of two alike, what was approved comes first
         not_above = [one for one in versions if one[0] <= manifest.version]

@@ -236,7 +236,7 @@ def test_without_a_terminal_nothing_is_approved_unasked(folder: Path, policy: Pa
 @pytest.mark.parametrize(
     ("plugin", "version", "words"),
     [
-        ("greeter", "2.0.0", "there are: 1.0.0, 1.1.0"),
+        ("greeter", "2.0.0", "matches '=2.0.0'; there are: "),
         ("nobody", "1.0.0", "there is no plugin 'nobody'"),
         ("greeter", "new", "'=new' is not a version requirement"),
     ],
@@ -247,7 +247,7 @@ def test_what_is_not_there_cannot_be_approved(
     upgraded(folder)
     ended = warren("approve", plugin, version, "--plugins", folder, "--policy", policy, "--yes")
     assert ended.code == ExitCode.USAGE
-    assert words in ended.err.replace("new, old", "")
+    assert words in ended.err
 
 
 def test_where_upgrades_are_allowed_there_is_nothing_to_approve(folder: Path, policy: Path) -> None:

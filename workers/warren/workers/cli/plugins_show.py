@@ -129,7 +129,7 @@ def _facts(facts: Mapping[str, str]) -> Text:
     text = Text()
     for name, value in facts.items():
         if value:
-            text.append(f"\n  {name:<{_NAMES_WIDTH}}", "dim").append(printable(value))
+            text.append(f"\n  {name:<{_NAMES_WIDTH - 1}} ", "dim").append(printable(value))
     return text
 
 
