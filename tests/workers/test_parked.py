@@ -18,7 +18,8 @@ from warren.plugins.checks import check_plugin
 from warren.plugins.files import PluginFiles
 from warren.workers.cli.fleet_view import inspected
 from warren.workers.cli.reports import WorkerReport
-from warren.workers.cli.survey import Heard, Survey
+from warren.bus import Heard
+from warren.workers.cli.survey import Survey
 
 POLICY: Final = """
 [quarantine]
