@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from warren.bus import Names, Transport, connect
-from warren.plugins import PluginManager
+from warren.plugins import PluginManager, read_policy
 from warren.workers.control import Control
 from warren.workers.roster import Roster, new_worker_name
 from warren.workers.settings import WorkerSettings
@@ -50,8 +50,9 @@ async def member(
     plugins: Path, url: str, prefix: str, *, obeys: bool = True, period_s: float = PERIOD_S, **settings: Any
 ) -> AsyncIterator[Member]:
     chosen = WorkerSettings(plugins, url, prefix=prefix, **{"grace_s": LIMIT_S, **settings})
-    async with PluginManager(plugins) as manager:
-        assert not manager.failures
+    policy = None if chosen.policy is None else read_policy(chosen.policy)
+    async with PluginManager(plugins, policy=policy) as manager:
+        assert manager.failures == manager.parked()
         transport = await connect(url, name="member")
         try:
             roster = Roster(new_worker_name(), period_s=period_s)

@@ -2,6 +2,8 @@
 
     parse_manifest(bytes, source) -> Manifest     or a ManifestError: every problem, with its file, line and key
     grant(manifest, policy, runtime_version) -> Grant      or GrantRefused: what it needs is not given here
+    parse_policy(bytes, source) -> Policy         or a PolicyError, in the same way
+    widening(old, new) -> Widening, ...           what an upgrade would get that its predecessor did not
     resolve(wanted, manifests) -> Resolution               or a ResolutionError: what cannot be had together
     load_order(manifests) -> LoadOrder                     all versions side by side; who cannot be loaded is in it
     dependants(leaving, loaded) -> manifests               who has to go first, in this order
@@ -25,6 +27,7 @@ from .errors import (
     InvalidValue,
     ManifestError,
     NoVersionMatches,
+    PolicyError,
     Problem,
     ResolutionError,
     ResolutionGivenUp,
@@ -51,14 +54,18 @@ from .manifest import (
     is_plugin_name,
 )
 from .parse import parse_manifest
-from .policy import Grant, Limits, Policy, SomeLimits, grant
+from .policy import Allowance, Grant, Limits, Policy, Quarantine, Rule, SomeLimits, Withheld, grant
+from .policy_file import parse_policy
 from .resolution import LeftOut, Resolution, resolve
 from .topics import TopicPattern, is_topic
 from .versions import Comparator, VersionReq, next_incompatible, parse_version, runtime_version
+from .widening import NO_POWERS, Powers, Widening, widening
 
 __all__ = [
+    "NO_POWERS",
     "Abi",
     "Action",
+    "Allowance",
     "BreakingChange",
     "Build",
     "Bus",
@@ -82,7 +89,10 @@ __all__ = [
     "PluginDependency",
     "PluginVersion",
     "Policy",
+    "PolicyError",
+    "Powers",
     "Problem",
+    "Quarantine",
     "Refused",
     "Resolution",
     "ResolutionError",
@@ -91,12 +101,15 @@ __all__ = [
     "Retry",
     "Retryable",
     "Rollout",
+    "Rule",
     "Runtime",
     "SomeLimits",
     "TopicPattern",
     "Version",
     "VersionConflict",
     "VersionReq",
+    "Widening",
+    "Withheld",
     "breaking_changes",
     "dependants",
     "grant",
@@ -106,8 +119,10 @@ __all__ = [
     "load_order",
     "next_incompatible",
     "parse_manifest",
+    "parse_policy",
     "parse_version",
     "resolve",
     "runtime_version",
     "unannounced_changes",
+    "widening",
 ]

@@ -72,6 +72,10 @@ class GrantRefused(ManifestError):
         return f"{self.plugin} is not admitted: {'; '.join(self.reasons)}"
 
 
+class PolicyError(ManifestError):
+    """An operator's policy that cannot be used, with all that is wrong with it."""
+
+
 class ResolutionError(ManifestError):
     """Versions that cannot be had together: the root of those below, each of which is one conflict.
 

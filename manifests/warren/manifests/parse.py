@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .document import Document, read_document, values_without_json
 from .errors import ManifestError, Problem, shown
@@ -17,6 +17,8 @@ from .manifest import Manifest
 #: More than a person mends at one go. What lies beyond is counted.
 MAX_PROBLEMS: Final = 100
 
+Model = TypeVar("Model", bound=BaseModel)
+
 
 def parse_manifest(data: bytes, source: str = "manifest") -> Manifest:
     """Read a manifest in either form. `source` names it in messages: its path.
@@ -25,15 +27,20 @@ def parse_manifest(data: bytes, source: str = "manifest") -> Manifest:
     """
     document = read_document(data, source)
     form = written_form(document.tables)
-    findings = [*form.findings, *_not_json(document), *_repeated(form)]
+    return validated(Manifest, form, document, [*form.findings, *_not_json(document), *_repeated(form)])
+
+
+def validated(model: type[Model], form: Form, document: Document, findings: Iterable[Finding] = ()) -> Model:
+    """A document as a `model`. Raises `ManifestError` with what is wrong with it, and with the `findings` if any."""
+    found = list(findings)
     try:
-        manifest = Manifest.model_validate(form.fields)
+        read = model.model_validate(form.fields)
     except ValidationError as error:
-        findings.extend(_from_pydantic(error, form))
+        found.extend(_from_pydantic(error, form, model))
     else:
-        if not findings:
-            return manifest
-    raise ManifestError(_problems(findings, form, document))
+        if not found:
+            return read
+    raise ManifestError(_problems(found, form, document))
 
 
 def _not_json(document: Document) -> Iterator[Finding]:
@@ -41,11 +48,11 @@ def _not_json(document: Document) -> Iterator[Finding]:
         yield Finding(path, f"{place(path)} {reason}")
 
 
-def _from_pydantic(error: ValidationError, form: Form) -> Iterator[Finding]:
+def _from_pydantic(error: ValidationError, form: Form, model: type[BaseModel]) -> Iterator[Finding]:
     for details in error.errors(include_url=False):
         # pydantic marks a finding about a mapping's key, rather than its value, like this.
         loc = details["loc"][:-1] if details["loc"][-1] == "[key]" else details["loc"]
-        yield from_validation(details, form.path_of(loc), Manifest)
+        yield from_validation(details, form.path_of(loc), model)
 
 
 def _repeated(form: Form) -> Iterator[Finding]:

@@ -1,20 +1,25 @@
 """What the operator allows, and what a plugin gets of what it asks for: a pure function of the two.
 
-A plugin that asks for nothing gets the defaults, raised by the capabilities it is granted; one that asks gets what it
-asked for; nobody gets more than the operator's ceilings.
+A plugin that asks for nothing gets the default limits, raised by the capabilities it is granted; one that asks gets
+what it asked for; nobody gets more than the operator's ceilings. What else it asks for it gets where the policy, or a
+rule of it for plugins of that name, covers it (see `coverage`); the rest is left out, and noted.
+
+Rejected: rules that forbid. With them the order of rules would matter, and one that is forgotten would allow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, TypeVar
 
 from semver import Version
 
+from .coverage import covers_glob, covers_host, covers_topic
 from .errors import GrantRefused
-from .manifest import Capability, Manifest, PluginDependency, Resources
+from .manifest import Capability, Manifest, Permissions, PluginDependency
 from .topics import TopicPattern, is_topic
 from .versions import VersionReq
 
@@ -73,7 +78,7 @@ CAPABILITY_LIMITS: Final[Mapping[Capability, SomeLimits]] = MappingProxyType(
 )
 
 #: Key in `[resources]`, the limit it asks for, and the one's unit in the other's.
-_RESOURCES: Final = (
+RESOURCES: Final = (
     ("memory_mb", "memory_bytes", MIB),
     ("max_fuel", "max_fuel", 1),
     ("timeout_seconds", "timeout_s", 1),
@@ -82,24 +87,125 @@ _RESOURCES: Final = (
     ("network_timeout_seconds", "network_timeout_s", 1),
 )
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What may be granted. None stands for all that a manifest asks for.
+
+    Files and hosts are as a manifest writes them, private networks CIDR blocks.
+    """
+
+    capabilities: frozenset[Capability] = frozenset()
+    read_files: tuple[str, ...] | None = ()
+    write_files: tuple[str, ...] | None = ()
+    network_hosts: tuple[str, ...] | None = ()
+    private_networks: tuple[str, ...] = ()
+    environment_vars: frozenset[str] = frozenset()
+    publish: tuple[TopicPattern, ...] | None = ()
+    subscribe: tuple[TopicPattern, ...] | None = ()
+
+    def __or__(self, other: Allowance) -> Allowance:
+        """What either of the two allows."""
+        return Allowance(
+            self.capabilities | other.capabilities,
+            _either(self.read_files, other.read_files),
+            _either(self.write_files, other.write_files),
+            _either(self.network_hosts, other.network_hosts),
+            self.private_networks + other.private_networks,
+            self.environment_vars | other.environment_vars,
+            _either(self.publish, other.publish),
+            _either(self.subscribe, other.subscribe),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is allowed to plugins of certain names, over and above what is to all.
+
+    `plugins` are patterns as the shell has them (`text_*`). `ceilings` take the place of the policy's own; where
+    several rules have one for the same plugin, the last does.
+    """
+
+    plugins: tuple[str, ...]
+    allowed: Allowance = Allowance()
+    ceilings: SomeLimits = field(default_factory=SomeLimits)
+
+    def is_for(self, plugin: str) -> bool:
+        return any(fnmatchcase(plugin, pattern) for pattern in self.plugins)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A plugin is run no more once `refused_runs` of its runs were refused a power within `window_s`."""
+
+    refused_runs: int = 10
+    window_s: float = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator allows: capabilities, environment variables, and ceilings.
+    """What the operator allows: capabilities, what may be reached by means of them, and ceilings.
 
-    `limits` are the ceilings of a plugin without capabilities; `capability_limits` raise some of them for a plugin that
-    has been granted the capability.
+    Without rules a plugin may reach what its manifest names, as far as it is granted the capability. `limits` are the
+    ceilings of a plugin without capabilities; `capability_limits` raise some of them for a plugin that has been granted
+    the capability. `defaults` and `capability_defaults` are the same for one that asks for nothing.
+
+    With `strict` no optional capability is granted. `approvals` is the folder of what has been approved: where it is
+    named, an upgrade that would get more than its predecessor has waits for that.
     """
 
     capabilities: frozenset[Capability] = frozenset[Capability]({"compute"})
     environment_vars: frozenset[str] = frozenset()
     limits: Limits = Limits()
     capability_limits: Mapping[Capability, SomeLimits] = field(default_factory=lambda: CAPABILITY_LIMITS)
+    defaults: Limits = Limits()
+    capability_defaults: Mapping[Capability, SomeLimits] = field(default_factory=lambda: CAPABILITY_LIMITS)
+    rules: tuple[Rule, ...] | None = None
+    strict: bool = False
+    approvals: str | None = None
+    quarantine: Quarantine | None = None
+
+    def allowed_to(self, plugin: str) -> Allowance:
+        """What may be granted to the plugin of that name."""
+        if self.rules is None:
+            return replace(_AS_ASKED, capabilities=self.capabilities, environment_vars=self.environment_vars)
+        allowed = Allowance(self.capabilities, environment_vars=self.environment_vars)
+        for rule in self.rules:
+            if rule.is_for(plugin):
+                allowed |= rule.allowed
+        return allowed
+
+    def ceilings_of(self, plugin: str, granted: frozenset[Capability]) -> Limits:
+        """The most that the plugin of that name can have with these capabilities."""
+        ceiling = _raised(self.limits, self.capability_limits, granted)
+        for rule in self.rules or ():
+            if rule.is_for(plugin):
+                ceiling = replace(ceiling, **rule.ceilings)
+        return ceiling
+
+
+_AS_ASKED: Final = Allowance(read_files=None, write_files=None, network_hosts=None, publish=None, subscribe=None)
+
+_NOTHING: Final = Permissions()
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """One thing that a plugin asks for and does not get, and why: `power` is the key in its manifest."""
+
+    power: str
+    asked: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one plugin may do under one policy. `notes` say in sentences what it asked for and did not get.
+    """What one plugin may do under one policy. `withheld` is what it asked for and did not get.
 
     Files are globs below the plugin's own directory, and hosts as `permissions.network_host` writes them. Hosts may
     have public addresses only, and those in `private_networks` (CIDR blocks).
@@ -116,10 +222,15 @@ class Grant:
     publish: tuple[TopicPattern, ...] = ()
     subscribe: tuple[TopicPattern, ...] = ()
     dependencies: tuple[PluginDependency, ...] = ()
-    notes: tuple[str, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it asked for and did not get, in sentences."""
+        return tuple(map(str, self.withheld))
 
     def may_publish(self, topic: str) -> bool:
-        """Whether `topic` is well formed and among those the manifest lists."""
+        """Whether `topic` is well formed and among those granted."""
         return is_topic(topic) and any(pattern.matches(topic) for pattern in self.publish)
 
     def may_call(self, plugin: str) -> VersionReq | None:
@@ -129,53 +240,92 @@ class Grant:
 
 def grant(manifest: Manifest, policy: Policy, runtime_version: Version) -> Grant:
     """Raises `GrantRefused` when the plugin cannot do with what it would get."""
-    if reasons := _refusals(manifest, policy, runtime_version):
+    allowed = policy.allowed_to(manifest.name)
+    if reasons := _refusals(manifest, allowed, runtime_version):
         raise GrantRefused(manifest.name, reasons)
-    asked = manifest.capabilities
-    granted = policy.capabilities.intersection(asked.required + asked.optional)
-    limits, lowered = _limits(manifest.resources, policy, granted)
-    permissions = manifest.permissions
-    variables = permissions.environment_vars
-    left_out = [f"the capability {name!r} is not granted" for name in asked.optional if name not in granted]
-    hidden = [f"{name} is not passed on" for name in variables if name not in policy.environment_vars]
+    asked, permissions = manifest.capabilities, manifest.permissions
+    granted = allowed.capabilities.intersection(asked.required + (() if policy.strict else asked.optional))
+    withheld = [
+        Withheld("capabilities", name, f"the capability {name!r} is not granted{_strictly(name, policy, allowed)}")
+        for name in asked.optional
+        if name not in granted
+    ]
+    variables = tuple(name for name in permissions.environment_vars if name in allowed.environment_vars)
+    withheld += [
+        Withheld("environment_vars", name, f"{name} is not passed on")
+        for name in permissions.environment_vars
+        if name not in variables
+    ]
+    files = permissions if "filesystem" in granted else _NOTHING
+    network = permissions if "network" in granted else _NOTHING
+    limits, lowered = _limits(manifest, policy, granted)
     return Grant(
         plugin=manifest.name,
         capabilities=granted,
         limits=limits,
-        read_files=permissions.read_files if "filesystem" in granted else (),
-        write_files=permissions.write_files if "filesystem" in granted else (),
-        network_hosts=permissions.network_hosts if "network" in granted else (),
-        environment_vars=tuple(name for name in variables if name in policy.environment_vars),
-        publish=manifest.bus.publish,
-        subscribe=manifest.bus.subscribe,
+        read_files=_granted("read_files", files.read_files, allowed.read_files, covers_glob, withheld),
+        write_files=_granted("write_files", files.write_files, allowed.write_files, covers_glob, withheld),
+        network_hosts=_granted("network_hosts", network.network_hosts, allowed.network_hosts, covers_host, withheld),
+        private_networks=allowed.private_networks if "network" in granted else (),
+        environment_vars=variables,
+        publish=_granted("publish", manifest.bus.publish, allowed.publish, covers_topic, withheld),
+        subscribe=_granted("subscribe", manifest.bus.subscribe, allowed.subscribe, covers_topic, withheld),
         dependencies=manifest.dependencies,
-        notes=(*left_out, *hidden, *lowered),
+        withheld=(*withheld, *lowered),  # the last, for those above have added theirs
     )
 
 
-def _refusals(manifest: Manifest, policy: Policy, runtime_version: Version) -> list[str]:
+def _refusals(manifest: Manifest, allowed: Allowance, runtime_version: Version) -> list[str]:
     needed = manifest.min_runtime_version
     reasons = [
         f"it requires the capability {name!r}, which is not granted here"
         for name in manifest.capabilities.required
-        if name not in policy.capabilities
+        if name not in allowed.capabilities
     ]
     if needed is not None and needed > runtime_version:
         reasons.append(f"it needs Warren {needed} or newer, and this is {runtime_version}")
     return reasons
 
 
-def _limits(resources: Resources, policy: Policy, granted: frozenset[Capability]) -> tuple[Limits, list[str]]:
+def _strictly(name: Capability, policy: Policy, allowed: Allowance) -> str:
+    return ": it is optional, and the policy is strict" if policy.strict and name in allowed.capabilities else ""
+
+
+def _granted(
+    power: str,
+    asked: tuple[T, ...],
+    allowed: tuple[T, ...] | None,
+    covers: Callable[[T, T], bool],
+    withheld: list[Withheld],
+) -> tuple[T, ...]:
+    """What of `asked` is covered by what is `allowed`; the rest is `withheld`."""
+    if allowed is None:
+        return asked
+    given = tuple(one for one in asked if any(covers(other, one) for other in allowed))
+    withheld += [
+        Withheld(power, str(one), f"{power}: {str(one)!r} is not granted: nothing that the policy allows covers it")
+        for one in asked
+        if one not in given
+    ]
+    return given
+
+
+def _either(one: tuple[T, ...] | None, other: tuple[T, ...] | None) -> tuple[T, ...] | None:
+    return None if one is None or other is None else one + other
+
+
+def _limits(manifest: Manifest, policy: Policy, granted: frozenset[Capability]) -> tuple[Limits, list[Withheld]]:
     asked: dict[str, Any] = {}
-    notes: list[str] = []
-    ceiling = _raised(policy.limits, policy.capability_limits, granted)
-    for key, limit, unit in _RESOURCES:
-        if (value := getattr(resources, key)) is not None:
+    lowered: list[Withheld] = []
+    ceiling = policy.ceilings_of(manifest.name, granted)
+    for key, limit, unit in RESOURCES:
+        if (value := getattr(manifest.resources, key)) is not None:
             asked[limit] = value * unit
             if asked[limit] > (most := getattr(ceiling, limit)):
-                notes.append(f"{key} is {most / unit:,.16g}, not the {value:,.16g} asked for")
-    wanted = replace(_raised(Limits(), CAPABILITY_LIMITS, granted), **asked)
-    return wanted.within(ceiling), notes
+                reason = f"{key} is {most / unit:,.16g}, not the {value:,.16g} asked for"
+                lowered.append(Withheld(key, f"{value:,.16g}", reason))
+    wanted = replace(_raised(policy.defaults, policy.capability_defaults, granted), **asked)
+    return wanted.within(ceiling), lowered
 
 
 def _raised(base: Limits, by_capability: Mapping[Capability, SomeLimits], granted: frozenset[Capability]) -> Limits:

@@ -27,6 +27,7 @@ from .errors import (
     SecurityViolation,
     StillNeeded,
     UnexpectedAnswer,
+    UpgradeParked,
 )
 from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
 from .host_functions import EmbedderFunction, HostRun, host_function
@@ -36,6 +37,7 @@ from .manager import PluginManager
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import data_folder
+from .policies import read_policy
 from .watcher import WatchOptions
 
 __all__ = [
@@ -84,9 +86,11 @@ __all__ = [
     "StillNeeded",
     "Trail",
     "UnexpectedAnswer",
+    "UpgradeParked",
     "WatchOptions",
     "data_folder",
     "enabled_functions",
     "host_function",
     "installed_functions",
+    "read_policy",
 ]

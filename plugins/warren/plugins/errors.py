@@ -9,7 +9,15 @@ folder: it ends a run, and the run's `Outcome` tells it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
+from warren.manifests import Grant, Manifest, Widening
+
 from .outcome import Outcome, RunKind
+
+#: Powers that a message about a parked upgrade lists. The rest is counted.
+MAX_LISTED: Final = 10
 
 
 class PluginError(Exception):
@@ -47,6 +55,36 @@ class LoadFailed(PluginError):
 
     def __str__(self) -> str:
         return self.reason if self.reason.startswith(self.source) else f"{self.source}: {self.reason}"
+
+
+class UpgradeParked(LoadFailed):
+    """An upgrade that waits for the operator: it would get `more` than `predecessor`, a version of it, was granted.
+
+    Where there is nothing more, the version has other files than those that were approved.
+    `digest` is that of its files, which is what can be approved.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        manifest: Manifest,
+        granted: Grant,
+        *,
+        digest: bytes,
+        predecessor: str,
+        more: Sequence[Widening],
+    ) -> None:
+        self.manifest = manifest
+        self.grant = granted
+        self.digest = digest
+        self.predecessor = predecessor
+        self.more = tuple(more)
+        plugin = f"{manifest.name} {manifest.version}"
+        listed = "; ".join(map(str, self.more[:MAX_LISTED]))
+        rest = f"; and {len(self.more) - MAX_LISTED} more" if len(self.more) > MAX_LISTED else ""
+        why = f"it would get more than {predecessor} was granted: {listed}{rest}"
+        reason = f"{plugin} is parked, for {why if more else 'its files are not those that were approved'}"
+        super().__init__(source, f"{reason}; `warren approve {plugin}` lets it in", may_pass=True)
 
 
 class PluginNotFound(PluginError):

@@ -13,22 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from warren.manifests import Manifest, ManifestError, dependants, load_order
 
 from .admission import broken_callers, taken_away, unmet_needs
-from .errors import LoadFailed, PluginError, PluginNotFound, StillNeeded
+from .checks import CheckedPlugin
+from .errors import LoadFailed, PluginError, PluginNotFound, StillNeeded, UpgradeParked
 from .files import Identity, OnDisk, PluginFiles
 from .lifecycle import Observers, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .loaded import LoadedPlugins
 from .loading import Loader
 from .plugin import Plugin
 from .reconcile import Load, Standing
+from .upgrades import Known, Upgrades
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class Refusal:
 class Keeper:
     """Holds what is loaded. It belongs to one event loop."""
 
-    def __init__(self, loader: Loader, *, max_plugins: int, grace_s: float) -> None:
+    def __init__(self, loader: Loader, upgrades: Upgrades, *, max_plugins: int, grace_s: float) -> None:
         self.loaded = LoadedPlugins()
         self.observers = Observers()
         #: Why pairs that were found are not loaded as they are now.
@@ -63,6 +67,7 @@ class Keeper:
         #: Pairs whose plugin was unloaded by order, with what they held: they are loaded again when they change.
         self._set_aside: dict[PluginFiles, bytes] = {}
         self._loader = loader
+        self._upgrades = upgrades
         self._max_plugins = max_plugins
         self._grace_s = grace_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -75,10 +80,13 @@ class Keeper:
     def loaded_from(self, files: PluginFiles) -> Plugin | None:
         return next((plugin for plugin in self.loaded if plugin.files == files), None)
 
-    async def load(self, files: PluginFiles, *, takes_over: bool = False, still: Plugin | None = None) -> Plugin:
+    async def load(
+        self, files: PluginFiles, *, takes_over: bool = False, still: Plugin | None = None, by_order: bool = False
+    ) -> Plugin:
         """Load a pair, in the place of what was loaded from it before, whatever version that was.
 
-        With `takes_over` it may also take the place of the same version that was loaded from other files. Raises
+        With `takes_over` it may also take the place of the same version that was loaded from other files. A version in
+        quarantine stays there unless it is loaded again `by_order`. Raises
         `ManifestError` or `LoadFailed`, and `PluginNotFound` when `still` is not loaded any more by the time that it is
         this one's turn; nothing has changed then.
         """
@@ -87,27 +95,55 @@ class Keeper:
         async with self._alone(name, name if before is None else before.name):
             if still is not None and self.loaded.get(still.name, still.version) is None:
                 raise PluginNotFound(still.name)
-            plugin = await self._ready(files, takes_over=takes_over)
-            if plugin.name != name:
+            checked = await self._checked(files, takes_over=takes_over)
+            if checked.manifest.name != name:
                 raise LoadFailed(str(files.manifest), "changed while it was read", may_pass=True)
-            self._take_in(plugin, takes_over=takes_over)
+            self._upgrades.check(files, checked, self._versions_of(name))
+            plugin = await self._loader.prepare(files, checked)
+            self._take_in(plugin, takes_over=takes_over, by_order=by_order)
             return plugin
 
     async def load_all(self, loads: Sequence[Load]) -> tuple[Plugin, ...]:
         """Load all that can be, each after what it needs; what cannot is in `refusals`. Of two alike, one is taken."""
         async with self._alone(*(load.pair.identity.name for load in loads if load.pair.identity is not None)):
-            preparing = [
-                asyncio.ensure_future(self._ready(load.files, takes_over=load.origin is not None, in_company=True))
-                for load in loads
-            ]
-            await asyncio.gather(*preparing, return_exceptions=True)
-            ready: list[tuple[Load, Plugin]] = []
-            for load, prepared in zip(loads, preparing, strict=True):
-                try:
-                    ready.append((load, prepared.result()))
-                except (PluginError, ManifestError) as error:
-                    self.refuse(load.files, error, load.pair.digest)
+            checked = await self._each(
+                loads,
+                [self._checked(load.files, takes_over=load.origin is not None, in_company=True) for load in loads],
+            )
+            admitted = list(self._admitted(checked))
+            ready = await self._each(
+                [load for load, _ in admitted], [self._loader.prepare(load.files, one) for load, one in admitted]
+            )
             return self._take_in_order(ready)
+
+    async def _each(self, loads: Sequence[Load], steps: Sequence[Awaitable[T]]) -> list[tuple[Load, T]]:
+        """What became of each in a step that all take at once; those that it was too much for are refused."""
+        done: list[tuple[Load, T]] = []
+        for load, outcome in zip(loads, await asyncio.gather(*steps, return_exceptions=True), strict=True):
+            if isinstance(outcome, PluginError | ManifestError):
+                self.refuse(load.files, outcome, load.pair.digest)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                done.append((load, outcome))
+        return done
+
+    def _admitted(self, checked: Sequence[tuple[Load, CheckedPlugin]]) -> Iterator[tuple[Load, CheckedPlugin]]:
+        """Those that need not wait to be approved, each version of a plugin seen after those below it."""
+        coming: list[Known] = []
+        for load, one in sorted(checked, key=lambda pair: (pair[1].manifest.name, pair[1].manifest.version)):
+            name = one.manifest.name
+            known = [*self._versions_of(name), *(other for other in coming if other[0].name == name)]
+            try:
+                self._upgrades.check(load.files, one, known)
+            except UpgradeParked as parked:
+                self.refuse(load.files, parked, load.pair.digest)
+            else:
+                coming.append((one.manifest, one.grant))
+                yield load, one
+
+    def _versions_of(self, name: str) -> list[Known]:
+        return [(plugin.manifest, plugin.grant) for plugin in self.loaded.versions(name)]
 
     def _take_in_order(self, ready: Sequence[tuple[Load, Plugin]]) -> tuple[Plugin, ...]:
         coming = {plugin.identity for _, plugin in ready}
@@ -128,8 +164,8 @@ class Keeper:
                 taken.append(plugin)
         return tuple(taken)
 
-    async def _ready(self, files: PluginFiles, *, takes_over: bool, in_company: bool = False) -> Plugin:
-        """A plugin that may be swapped in; what can be refused without compiling it is.
+    async def _checked(self, files: PluginFiles, *, takes_over: bool, in_company: bool = False) -> CheckedPlugin:
+        """A plugin that may be compiled, and then swapped in; what can be refused without that is.
 
         What it needs has to be loaded, unless it comes `in_company`.
         """
@@ -138,9 +174,9 @@ class Keeper:
         if not in_company:
             self._check_needs(files, manifest, takes_over=takes_over)
         await self._check_callers(files, manifest)
-        return await self._loader.prepare(files)
+        return await self._loader.check(files)
 
-    def _take_in(self, plugin: Plugin, *, takes_over: bool = False) -> None:
+    def _take_in(self, plugin: Plugin, *, takes_over: bool = False, by_order: bool = False) -> None:
         """The swap."""
         self._check_place(plugin.files, plugin.identity, takes_over=takes_over)
         self._check_needs(plugin.files, plugin.manifest, takes_over=takes_over)
@@ -148,6 +184,8 @@ class Keeper:
         before = None if takes_over else self.loaded_from(plugin.files)
         if standing is not None:
             plugin.usage = standing.usage
+            if standing.quarantined is not None and not by_order:
+                plugin.quarantine(standing.quarantined)
         plugin.usage.loaded()
         self.loaded.put(plugin)
         self.refusals.pop(plugin.files, None)
@@ -217,14 +255,26 @@ class Keeper:
                 plugin.usage.accepted()
 
     def not_again(self, *, retry: bool) -> dict[PluginFiles, bytes]:
-        """What is not to be tried again while it holds the same. What may pass is: after any change, or to `retry`."""
-        changes = self.loaded.changes
+        """What is not to be tried again while it holds the same. What may pass is: after any change, or to `retry`.
+
+        What waits to be approved is tried again when it has been.
+        """
         refused = {
             files: refusal.digest
             for files, refusal in self.refusals.items()
-            if not refusal.may_pass or not (retry or refusal.changes != changes)
+            if not (refusal.may_pass and self._may_have_passed(refusal, retry=retry))
         }
         return refused | self._set_aside
+
+    def _may_have_passed(self, refusal: Refusal, *, retry: bool) -> bool:
+        if refusal.changes != self.loaded.changes:
+            return True
+        return self._upgrades.has_approved(refusal.error) if isinstance(refusal.error, UpgradeParked) else retry
+
+    def parked(self) -> dict[PluginFiles, UpgradeParked]:
+        """The upgrades that wait to be approved."""
+        waiting = {files: refusal.error for files, refusal in self.refusals.items()}
+        return {files: error for files, error in waiting.items() if isinstance(error, UpgradeParked)}
 
     def forget_refusals(self, there: Collection[PluginFiles]) -> None:
         """Keep those of the pairs that are `there`."""

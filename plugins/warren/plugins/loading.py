@@ -44,9 +44,12 @@ class Loader:
         self._storage = storage
         self._engine = Engine(cache_folder())
 
-    async def prepare(self, files: PluginFiles) -> Plugin:
-        """Raises `ManifestError` or `LoadFailed`, each naming the file."""
-        checked = await asyncio.to_thread(check_plugin, files, self._policy)
+    async def check(self, files: PluginFiles) -> CheckedPlugin:
+        """What can be found out without running it. Raises `ManifestError` or `LoadFailed`, each naming the file."""
+        return await asyncio.to_thread(check_plugin, files, self._policy)
+
+    async def prepare(self, files: PluginFiles, checked: CheckedPlugin) -> Plugin:
+        """Raises `LoadFailed`, naming the file."""
         folder = await asyncio.to_thread(self._folders.folder, checked.grant, files)
         if "storage" in checked.grant.capabilities:
             await self._open_storage(files)
@@ -59,7 +62,15 @@ class Loader:
         outcome = await sandbox.check()
         if outcome.kind != "ok":
             raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
-        return Plugin(checked.manifest, checked.grant, files, sandbox, checked.actions, digest=checked.digest)
+        return Plugin(
+            checked.manifest,
+            checked.grant,
+            files,
+            sandbox,
+            checked.actions,
+            digest=checked.digest,
+            quarantine=self._policy.quarantine,
+        )
 
     async def _open_storage(self, files: PluginFiles) -> None:
         try:

@@ -21,7 +21,7 @@ from warren.manifests import Manifest, ManifestError, Policy, VersionReq, resolv
 
 from .audit import Audit, AuditListener
 from .calls import CALL_PLUGIN, Elsewhere, PluginCalls
-from .errors import LoadFailed, PluginError, PluginNotFound
+from .errors import LoadFailed, PluginError, PluginNotFound, UpgradeParked
 from .execution import execute
 from .files import Identity, PluginFiles, find_plugins, read_pair
 from .host import STANDARD_FUNCTIONS, HostFunction
@@ -32,10 +32,11 @@ from .lifecycle import Observer
 from .loading import Loader
 from .network import HttpRequests
 from .network_request import HTTP_REQUEST
-from .plugin import Plugin, PluginHealth, PluginInfo
+from .plugin import Plugin, PluginHealth, PluginInfo, parked_info
 from .plugin_folder import PluginFolders
 from .reconcile import Load, Move, from_elsewhere, plan
 from .storage import StorageFunctions
+from .upgrades import Upgrades
 from .watcher import Watcher, WatchOptions
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class PluginManager:
         folders = PluginFolders(None if data is None else Path(data), self.directory)
         functions = with_embedders(standard, host_functions)
         loader = Loader(policy or Policy(), functions, self._audit, folders, self._storage)
-        self._keeper = Keeper(loader, max_plugins=max_plugins, grace_s=grace_s)
+        self._keeper = Keeper(loader, Upgrades(policy or Policy()), max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
             self._watcher = Watcher(self._folder(), self._keeper, watch_options)
@@ -169,9 +170,13 @@ class PluginManager:
         """Load a plugin's files again, and swap the new one in when it is ready; what is loaded from them now.
 
         Without a version it is the one that `find` gives. When the manifest has another name or version by now, that
-        takes the place of the one before. Raises `PluginNotFound`, and `ManifestError` or `LoadFailed` when nothing has
-        changed since the new one is bad.
+        takes the place of the one before. A version that is parked is loaded if it has been approved, and one in
+        quarantine is run again. Raises `PluginNotFound`, and `ManifestError` or `LoadFailed` when nothing has changed
+        since the new one is bad, or is parked still.
         """
+        for files, waiting in self._keeper.parked().items():
+            if (waiting.manifest.name, str(waiting.manifest.version)) == (name, version):
+                return await self._load(files)
         plugin = self._exactly(name, version)
         return await self._load(plugin.files, still=plugin)
 
@@ -212,7 +217,10 @@ class PluginManager:
 
     async def _load(self, files: PluginFiles, *, still: Plugin | None = None) -> Plugin:
         try:
-            return await self._keeper.load(files, still=still)
+            return await self._keeper.load(files, still=still, by_order=True)
+        except UpgradeParked as parked:
+            self._keeper.refuse(files, parked, parked.digest)
+            raise
         except (LoadFailed, ManifestError) as error:
             self._keeper.say_refused(files, error)
             raise
@@ -299,9 +307,20 @@ class PluginManager:
         return tuple(self._keeper.loaded)
 
     def list_plugins(self) -> tuple[PluginInfo, ...]:
-        """What there is to tell of each, by name and version."""
-        names = sorted({plugin.name for plugin in self.plugins()})
-        return tuple(plugin.info() for name in names for plugin in self._keeper.loaded.versions(name))
+        """What there is to tell of each, by name and version; and of upgrades that are parked, with that `status`."""
+        waiting = [(one.manifest, parked_info(one)) for one in self.parked()]
+        loaded = [(plugin.manifest, plugin.info()) for plugin in self.plugins()]
+        both = sorted([*loaded, *waiting], key=lambda one: (one[0].name, one[0].version, one[1].version))
+        return tuple(info for _, info in both)
+
+    def parked(self) -> tuple[UpgradeParked, ...]:
+        """The upgrades that wait to be approved, by the paths of their files.
+
+        One that would take the place of the same version is not among them: that version's status is `stale`.
+        """
+        loaded = {plugin.identity for plugin in self.plugins()}
+        waiting = sorted(self._keeper.parked().items(), key=lambda item: item[0].wasm)
+        return tuple(one for _, one in waiting if (one.manifest.name, str(one.manifest.version)) not in loaded)
 
 
 def _manifests(folder: Path) -> dict[Identity, tuple[Manifest, PluginFiles]]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from dataclasses import dataclass, replace
 
-from warren.manifests import Grant, Manifest
+from warren.manifests import Grant, Manifest, Quarantine
 
 from .actions import Actions
-from .errors import GuestFault
+from .errors import GuestFault, UpgradeParked
 from .files import Identity, PluginFiles
 from .outcome import Outcome, Trail
+from .quarantine import Closed, RefusedRuns
 from .sandbox import Sandbox
 from .usage import PluginStatus, Usage, percentile
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,13 @@ class PluginInfo:
     memory_bytes_p99: int | None
 
 
+def parked_info(parked: UpgradeParked) -> PluginInfo:
+    """The same of an upgrade that waits to be approved: it has not been run."""
+    name, version = parked.manifest.name, str(parked.manifest.version)
+    nothing: tuple[None, None, None, None] = (None, None, None, None)
+    return PluginInfo(name, version, parked.manifest.description, "parked", 0, 0, 0, 0.0, parked.reason, *nothing)
+
+
 @dataclass(frozen=True, slots=True)
 class PluginHealth:
     """What a fresh guest said of itself; `reason` is a sentence when it is not well."""
@@ -62,6 +73,7 @@ class Plugin:
         actions: Actions,
         *,
         digest: bytes,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self.manifest = manifest
         self.name = manifest.name
@@ -72,7 +84,9 @@ class Plugin:
         self.digest = digest
         self.usage = Usage()
         self._sandbox = sandbox
-        self._actions = actions
+        self._actions: Actions | Closed = actions
+        self._refused_runs = None if quarantine is None else RefusedRuns(quarantine)
+        self._quarantined: str | None = None
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
@@ -117,20 +131,40 @@ class Plugin:
 
     def _counted(self, outcome: Outcome) -> Outcome:
         self.usage.add(outcome)
+        if outcome.audit and self._refused_runs is not None and self._refused_runs.are_too_many_with(outcome):
+            self.quarantine(self._refused_runs.sentence(self.identity))
         return outcome
+
+    @property
+    def quarantined(self) -> str | None:
+        """Why it is run no more, in a sentence; None while it is."""
+        return self._quarantined
+
+    def quarantine(self, reason: str) -> None:
+        """Run it no more: what it is asked for is `rejected`. Runs under way end as they would."""
+        if isinstance(self._actions, Closed):
+            return
+        _log.error("%s", reason)
+        self._quarantined = reason
+        self._actions = Closed(self._actions, reason)
 
     async def health(self) -> PluginHealth:
         """Ask a fresh guest whether it is healthy. One that cannot start, or cannot say, is not."""
+        if self._quarantined is not None:
+            return PluginHealth(healthy=False, reason=self._quarantined)
         outcome = await self._sandbox.check()
         return PluginHealth(outcome.kind == "ok", outcome.error)
 
     async def retire(self, grace_s: float) -> Outcome:
-        """Let a guest run the plugin's `shutdown`, once no run is under way or `grace_s` has gone by. For once only."""
+        """Let a guest run the plugin's `shutdown`, once no run is under way or `grace_s` has gone by. For once only.
+
+        One in quarantine is not run for that, either.
+        """
         if self._in_flight:
             self._idle = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), grace_s)
-        return await self._sandbox.shutdown()
+        return await self._sandbox.shutdown() if self._quarantined is None else Outcome("ok")
 
     def info(self) -> PluginInfo:
         usage = self.usage
@@ -139,12 +173,12 @@ class Plugin:
             name=self.name,
             version=self.version,
             description=self.manifest.description,
-            status=usage.status,
+            status=usage.status if self._quarantined is None else "quarantined",
             execution_count=usage.execution_count,
             failure_count=usage.failure_count,
             load_count=usage.load_count,
             last_loaded=usage.last_loaded,
-            last_error=usage.last_error,
+            last_error=self._quarantined or usage.last_error,
             fuel_p50=percentile(fuel, 50),
             fuel_p99=percentile(fuel, 99),
             memory_bytes_p50=percentile(memory_bytes, 50),

@@ -17,8 +17,9 @@ from .outcome import Outcome
 #: Runs that percentiles are taken over. A run in it takes 130 bytes.
 RECENT_RUNS: Final = 512
 
-#: `stale`: it serves, but what lies on disk now could not take its place; `last_error` says why.
-PluginStatus = Literal["loaded", "stale"]
+#: `stale`: it serves, but what lies on disk now could not take its place; `last_error` says why. `quarantined`: it is
+#: loaded, and run no more. `parked`: it is not loaded before somebody has approved what it would get.
+PluginStatus = Literal["loaded", "stale", "quarantined", "parked"]
 
 
 class Usage:

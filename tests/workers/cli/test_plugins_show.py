@@ -68,8 +68,19 @@ def test_its_json_has_everything_under_names_that_stay(folder: Path) -> None:
             "greet": {"description": "Greets", "request": {"type": "string"}, "response": None},
             "wave": {"description": None, "request": None, "response": None},
         },
+        "asked": {
+            "capabilities": {"required": [], "optional": ["compute", "network"]},
+            "permissions": {"read_files": [], "write_files": [], "network_hosts": [], "environment_vars": []},
+            "resources": {},
+            "publish": ["hello.said"],
+            "subscribe": ["greetings.#"],
+        },
+        "upgrade": {"waits": False, "approved": False, "predecessor": None, "more": []},
         "grant": {
             "capabilities": ["compute"],
+            "left_out": [
+                {"power": "capabilities", "asked": "network", "reason": "the capability 'network' is not granted"}
+            ],
             "notes": ["the capability 'network' is not granted"],
         },
         "subscribe": ["greetings.#"],
@@ -103,6 +114,8 @@ def test_its_json_has_everything_under_names_that_stay(folder: Path) -> None:
         "max_open_files",
         "max_network_connections",
         "network_timeout_s",
+        "storage_bytes",
+        "files_bytes",
     }
 
 

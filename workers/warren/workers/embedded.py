@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from warren.bus import Client, connect, new_message_id
+from warren.manifests import Policy
 from warren.plugins import EmbedderFunction, PluginManager
 
 from .settings import WorkerSettings
@@ -29,7 +30,11 @@ class Embedded:
 
 @asynccontextmanager
 async def embedded(
-    plugins: Path | str, *, timeout_s: float = 30.0, host_functions: Iterable[EmbedderFunction[..., Any]] = ()
+    plugins: Path | str,
+    *,
+    policy: Policy | None = None,
+    timeout_s: float = 30.0,
+    host_functions: Iterable[EmbedderFunction[..., Any]] = (),
 ) -> AsyncIterator[Embedded]:
     """Load the plugins under a folder and serve them until the block ends. Raises `PluginError` for a bad folder.
 
@@ -40,7 +45,7 @@ async def embedded(
     transport = await connect(url)
     try:
         async with (
-            PluginManager(settings.plugins, host_functions=host_functions) as manager,
+            PluginManager(settings.plugins, policy=policy, host_functions=host_functions) as manager,
             Client(url, timeout_s=timeout_s) as client,
         ):
             worker = Worker(transport, manager, settings)

@@ -29,6 +29,7 @@ from warren.bus import (
     WorkerState,
 )
 from warren.plugins import Plugin, PluginManager, PluginNotFound
+from warren.plugins.plugin import parked_info
 
 from . import metrics
 from .plugin_data import public_data
@@ -98,14 +99,23 @@ def list_plugins(here: Here, _: ListPlugins) -> Answered:
 
 
 def inspect(here: Here, order: Inspect) -> Answered:
-    versions = [plugin for plugin in here.manager.plugins() if plugin.name == order.plugin]
+    versions = [
+        (plugin.manifest, plugin.grant, plugin.info(), plugin.in_flight)
+        for plugin in here.manager.plugins()
+        if plugin.name == order.plugin
+    ]
+    versions += [
+        (one.manifest, one.grant, parked_info(one), 0)
+        for one in here.manager.parked()
+        if one.manifest.name == order.plugin
+    ]
     if not versions:
         raise PluginNotFound(order.plugin)
-    versions.sort(key=lambda one: (one.manifest.version, one.version))
+    versions.sort(key=lambda one: (one[0].version, one[2].version))
     return {
         "versions": [
-            public_data(plugin.manifest, plugin.grant) | asdict(plugin.info()) | {"in_flight": plugin.in_flight}
-            for plugin in versions
+            public_data(manifest, granted) | asdict(info) | {"in_flight": in_flight}
+            for manifest, granted, info, in_flight in versions
         ]
     }
 

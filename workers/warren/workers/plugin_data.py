@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from warren.manifests import Grant, Manifest
+from warren.manifests import Capability, Grant, Manifest, Withheld
 
 #: Fields of a grant that are shown under names of their own; all others are permissions.
 _NO_PERMISSIONS: Final = frozenset(
-    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "notes"}
+    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "withheld"}
 )
+
+#: Permissions that mean nothing without a capability.
+_NEEDS: Final[Mapping[str, Capability]] = {
+    "read_files": "filesystem",
+    "write_files": "filesystem",
+    "network_hosts": "network",
+}
 
 
 def public_data(manifest: Manifest, grant: Grant) -> dict[str, Any]:
@@ -22,10 +30,12 @@ def public_data(manifest: Manifest, grant: Grant) -> dict[str, Any]:
         "author": manifest.author,
         "license": manifest.license,
         "actions": {name: action.model_dump() for name, action in manifest.actions.items()},
+        "asked": asked(manifest),
         "grant": {
             "capabilities": sorted(grant.capabilities),
             "permissions": permissions(grant),
             "limits": asdict(grant.limits),
+            "left_out": [asdict(one) for one in left_out(manifest, grant)],
             "notes": grant.notes,
         },
         "subscribe": [str(pattern) for pattern in grant.subscribe],
@@ -39,3 +49,25 @@ def public_data(manifest: Manifest, grant: Grant) -> dict[str, Any]:
 
 def permissions(grant: Grant) -> dict[str, Any]:
     return {field.name: getattr(grant, field.name) for field in fields(grant) if field.name not in _NO_PERMISSIONS}
+
+
+def asked(manifest: Manifest) -> dict[str, Any]:
+    """What the manifest asks for, whether or not it is granted."""
+    return {
+        "capabilities": manifest.capabilities.model_dump(mode="json"),
+        "permissions": manifest.permissions.model_dump(mode="json", exclude={"system_calls"}),
+        "resources": manifest.resources.model_dump(mode="json", exclude_none=True),
+        **manifest.bus.model_dump(mode="json", include={"publish", "subscribe"}),
+    }
+
+
+def left_out(manifest: Manifest, grant: Grant) -> tuple[Withheld, ...]:
+    """All of it that is not granted, each with the reason; the grant's notes, and what they say implicitly."""
+    return (*grant.withheld, *_idle(manifest, grant))
+
+
+def _idle(manifest: Manifest, grant: Grant) -> Iterator[Withheld]:
+    for power, capability in _NEEDS.items():
+        if capability not in grant.capabilities:
+            for one in getattr(manifest.permissions, power):
+                yield Withheld(power, one, f"{power}: {one!r} is of no use without the capability {capability!r}")

@@ -21,7 +21,9 @@ DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`grace_s` is how long runs in flight may take to end once the worker is told to stop.
+    """`policy` is the operator's, without which plugins get what `Policy()` allows.
+
+    `grace_s` is how long runs in flight may take to end once the worker is told to stop.
 
     A request that comes again within `dedup_window_s` of having been answered is dropped, where that is not 0.
 
@@ -59,6 +61,7 @@ class WorkerSettings:
     health_port: int | None = None
     data: Path | None = None
     storage: str | None = None
+    policy: Path | None = None
 
     @property
     def names(self) -> Names:

@@ -34,7 +34,8 @@ except ImportError:
     from asyncio import new_event_loop  # type: ignore[assignment]
 
 from warren.bus import BrokerUnreachable, BusError, connect
-from warren.plugins import PluginError, PluginManager, enabled_functions
+from warren.manifests import PolicyError
+from warren.plugins import PluginError, PluginManager, enabled_functions, read_policy
 
 from .control import Control
 from .health import CannotListen, answering_probes
@@ -74,9 +75,9 @@ def run_worker(settings: WorkerSettings, configure_logging: Callable[[], None] =
     """Serve until SIGTERM or SIGINT; gives the exit code. `configure_logging` is called in every process.
 
     0: drained, by a signal or by order. 2: there is nothing to serve and without hot reload nothing will come, the
-    broker refuses what is to be declared, or the port for probes cannot be had. 4: the broker could not be reached at
-    start; with several processes it is tried again instead. 130: ended at once by a second signal, which does not
-    return from here.
+    policy is wrong, the broker refuses what is to be declared, or the port for probes cannot be had. 4: the broker
+    could not be reached at start; with several processes it is tried again instead. 130: ended at once by a second
+    signal, which does not return from here.
     """
     configure_logging()
     vitals = Vitals(settings.processes)
@@ -127,6 +128,7 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                 host_functions=enabled_functions(settings.host_functions),
                 data=settings.data,
                 storage=settings.storage,
+                policy=None if settings.policy is None else read_policy(settings.policy),
             ) as manager:
                 if not manager.plugins() and not settings.hot_reload:
                     _log.error("no plugin could be loaded from %s", settings.plugins)
@@ -154,7 +156,7 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                     _log.info("drained; %d requests went back to the broker", given_back)
                 finally:
                     await transport.close()
-    except PluginError as error:
+    except (PluginError, PolicyError) as error:
         _log.error("%s", error)
         return MISCONFIGURED
     except BrokerUnreachable as error:

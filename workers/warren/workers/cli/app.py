@@ -31,7 +31,9 @@ from .options import (
     Log,
     LogLevel,
     NeededBroker,
+    NeededPolicy,
     Plugins,
+    PolicyFile,
     Prefix,
     Timeout,
     names_in,
@@ -106,18 +108,20 @@ def demo(
         list[Path] | None, typer.Argument(metavar="[FILES]...", help="Text files; Warren's own documents by default.")
     ] = None,
     *,
+    policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Run the sample plugins over some documents, with no broker at all, and show results and a trace."""
     from .demo import run
 
-    return run(files or [], as_json=as_json)
+    return run(files or [], policy, as_json=as_json)
 
 
 @app.command()
 def worker(
     *,
     plugins: Plugins,
+    policy: PolicyFile = None,
     broker: NeededBroker = DEFAULT_BROKER,
     processes: Annotated[
         int, typer.Option(envvar="WARREN_PROCESSES", metavar="N", min=1, help="Processes; each uses one core.")
@@ -234,6 +238,7 @@ def worker(
         log_level,
         as_json=as_json,
         plugins=plugins,
+        policy=policy,
         broker=broker,
         prefix=prefix,
         prefetch=prefetch,
@@ -267,6 +272,7 @@ def call(
         Path | None,
         typer.Option(metavar="DIR", exists=True, file_okay=False, help="Run a plugin of this folder, with no broker."),
     ] = None,
+    policy: PolicyFile = None,
     broker: Broker = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     version_req: Annotated[
@@ -287,7 +293,11 @@ def call(
     if plugins is not None and _is_from_environment(context, "broker"):
         broker = None
     where, functions = destination(plugins, broker), names_in(host_functions)
-    request = Call(plugin, action, data, where, timeout, version_req, prefix, functions)
+    if plugins is None:
+        if policy is not None and not _is_from_environment(context, "policy"):
+            raise WrongUsage("--policy is for a plugin that runs here, and the worker has its own", "give --plugins")
+        policy = None
+    request = Call(plugin, action, data, where, timeout, version_req, prefix, functions, policy)
     return run(request, log_level, trace=trace, as_json=as_json)
 
 
@@ -352,6 +362,7 @@ def check(
             help="The version in use, a plugin's file or a folder of them: what may its callers lose?",
         ),
     ] = None,
+    policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Check manifests and modules without running them, and that no version breaks the callers of the one before it.
@@ -360,7 +371,26 @@ def check(
     """
     from .check import run
 
-    return run(paths, against, as_json=as_json)
+    return run(paths, against, policy, as_json=as_json)
+
+
+@app.command()
+def approve(
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="The plugin's name.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The version that may have what it would get.")],
+    *,
+    plugins: Plugins,
+    policy: NeededPolicy,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show what an upgrade would get that its predecessor has not, and let it have that.
+
+    It holds for the files as they are now. Workers keep the old version until then.
+    """
+    from .approve import run
+
+    return run(plugins, policy, plugin, version, yes=yes, as_json=as_json)
 
 
 def _is_from_environment(context: typer.Context, option: str) -> bool:

@@ -33,6 +33,7 @@ class Call:
     version: str | None
     prefix: str
     host_functions: tuple[str, ...] = ()
+    policy: Path | None = None
 
 
 def destination(plugins: Path | None, broker: str | None) -> Path | str:
@@ -78,9 +79,11 @@ async def _call(call: Call, data: Any) -> Result:
     from warren.plugins import enabled_functions  # noqa: PLC0415
 
     from ..embedded import embedded  # noqa: PLC0415
+    from .policy import chosen_policy  # noqa: PLC0415
 
     functions = enabled_functions(call.host_functions)
-    async with embedded(call.where, timeout_s=call.timeout_s, host_functions=functions) as here:
+    policy = chosen_policy(call.policy)
+    async with embedded(call.where, policy=policy, timeout_s=call.timeout_s, host_functions=functions) as here:
         return await _ask(here.client, call, data)
 
 

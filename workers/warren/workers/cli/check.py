@@ -31,6 +31,7 @@ from ..text import printable
 from .exit_codes import ExitCode
 from .json_data import print_json
 from .output import stdout
+from .policy import chosen_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,9 @@ class Finding:
     breaks: tuple[Break, ...] = ()
 
 
-def run(paths: list[Path], against: Path | None, *, as_json: bool) -> ExitCode:
+def run(paths: list[Path], against: Path | None, policy: Path | None, *, as_json: bool) -> ExitCode:
     """Check every plugin at or under `paths`, each once."""
-    findings = _each_once(finding for path in paths for finding in _check_all(path))
+    findings = _each_once(finding for path in paths for finding in _check_all(path, chosen_policy(policy)))
     findings = _compared_with_each_other(findings)
     if against is not None:
         findings = _compared_with(findings, against)
@@ -73,8 +74,8 @@ def _found(path: Path) -> tuple[PluginFiles, ...]:
     return find_plugins(path) if path.is_dir() else (PluginFiles.beside(path),)
 
 
-def _check_all(path: Path) -> list[Finding]:
-    return [_check(files) for files in _found(path)] or [_nothing_at(path)]
+def _check_all(path: Path, policy: Policy) -> list[Finding]:
+    return [_check(files, policy) for files in _found(path)] or [_nothing_at(path)]
 
 
 def _nothing_at(path: Path) -> Finding:
@@ -82,9 +83,9 @@ def _nothing_at(path: Path) -> Finding:
     return Finding(path, problems=(nothing,))
 
 
-def _check(files: PluginFiles) -> Finding:
+def _check(files: PluginFiles, policy: Policy) -> Finding:
     try:
-        checked = check_plugin(files, Policy())
+        checked = check_plugin(files, policy)
     except (ManifestError, LoadFailed) as error:
         return Finding(files.wasm, problems=_problems(error))
     return Finding(files.wasm, checked.manifest, checked.grant.notes)

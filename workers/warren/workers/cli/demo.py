@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warren.bus import Client, Listener, Result, Span, Trace, TraceContext
+from warren.manifests import Policy
 
 from ..embedded import embedded
 from ..samples import sample_documents, sample_plugins
@@ -26,6 +27,7 @@ from .failures import WrongUsage
 from .json_data import print_json
 from .logs import configure_logging
 from .output import print_error, stdout
+from .policy import chosen_policy
 from .result_view import exit_code, trace_data
 from .waterfall import waterfall
 
@@ -74,11 +76,11 @@ class Passage:
         return answers[0] if answers and isinstance(answers[0], dict) else {}
 
 
-def run(files: list[Path], *, as_json: bool) -> int:
+def run(files: list[Path], policy: Path | None, *, as_json: bool) -> int:
     """Run the pipeline, show what it gave."""
     configure_logging("warning", as_json=as_json)
     documents = [_read(path) for path in files or sample_documents()]
-    passages = asyncio.run(_pass_all(documents))
+    passages = asyncio.run(_pass_all(documents, chosen_policy(policy)))
     if as_json:
         print_json({"documents": [_data(passage) for passage in passages]})
     else:
@@ -96,8 +98,8 @@ def _read(path: Path) -> Document:
         raise WrongUsage(reason, "iconv -f latin1 -t utf-8 FILE would make it so, if it is Latin-1") from error
 
 
-async def _pass_all(documents: list[Document]) -> list[Passage]:
-    async with embedded(sample_plugins()) as here, here.client.results("#") as results:
+async def _pass_all(documents: list[Document], policy: Policy) -> list[Passage]:
+    async with embedded(sample_plugins(), policy=policy) as here, here.client.results("#") as results:
         return [await _pass(here.client, results, document) for document in documents]
 
 

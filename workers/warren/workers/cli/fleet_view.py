@@ -140,7 +140,7 @@ _WORKER_COLUMNS: Final = (
     _Column("retries", lambda one: _count(one.report.counters.get("retries", 0)), wide=True),
     _Column("passed on", lambda one: _count(one.report.counters.get("passed_on", 0)), wide=True),
     _Column("dead", lambda one: _count(one.report.counters.get("dead_letters", 0), "red")),
-    _Column("plugins", lambda one: _count(len(one.report.plugins))),
+    _Column("plugins", lambda one: _count(sum(plugin.status != "parked" for plugin in one.report.plugins))),
     _Column("warren", lambda one: Text(printable(one.report.warren), "dim"), wide=True),
 )
 
@@ -200,7 +200,7 @@ def _sorted_plugins(seen: Survey, rated: Rates | None) -> list[PluginLine]:
 
 
 def _version(line: PluginLine) -> Text:
-    return Text(printable(line.version)).append(" stale" if line.stale else "", "yellow")
+    return Text(printable(line.version)).append("" if line.status == "loaded" else f" {line.status}", "yellow")
 
 
 def _count(number: int, style: str = "") -> Text:
@@ -251,6 +251,8 @@ def _inspected_version(told: list[tuple[str, InspectedVersion]], now_s: float) -
 
 def _figures(told: InspectedVersion, now_s: float) -> dict[str, str]:
     loads = "once" if told.load_count == 1 else f"{told.load_count} times"
+    if told.status == "parked":
+        return {"status": "parked: it has not been run", "last error": told.last_error or ""}
     return {
         "status": f"{told.status}, {loads}, {age(now_s - told.last_loaded)} ago",
         "requests": f"{told.execution_count:,}, {told.failure_count:,} without an answer, {told.in_flight:,} under way",

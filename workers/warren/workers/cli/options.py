@@ -75,6 +75,16 @@ Plugins = Annotated[
         envvar="WARREN_PLUGINS", metavar="DIR", exists=True, file_okay=False, help="The folder the plugins are in."
     ),
 ]
+_POLICY: Final = typer.Option(
+    "--policy",
+    envvar="WARREN_POLICY",
+    metavar="FILE",
+    exists=True,
+    dir_okay=False,
+    help="What plugins may be granted, in TOML. Without one: computing, and the topics that they name.",
+)
+PolicyFile = Annotated[Path | None, _POLICY]
+NeededPolicy = Annotated[Path, _POLICY]
 Prefix = Annotated[
     str,
     typer.Option(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .failures import WrongUsage
-from .options import AsJson, Plugins
+from .options import AsJson, Plugins, PolicyFile
 
 plugins = typer.Typer(invoke_without_command=True)
 
@@ -27,18 +27,19 @@ def list_(
             envvar="WARREN_PLUGINS", metavar="DIR", exists=True, file_okay=False, help="The folder the plugins are in."
         ),
     ] = None,
+    policy: PolicyFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Load the plugins of a folder and list them; or show all there is to know of one."""
     if context.invoked_subcommand is not None:
         # What is given before the command holds for it as well.
-        context.default_map = {context.invoked_subcommand: {"plugins": plugins, "as_json": as_json}}
+        context.default_map = {context.invoked_subcommand: {"plugins": plugins, "policy": policy, "as_json": as_json}}
         return 0
     if plugins is None:
         raise WrongUsage("Missing option '--plugins' (env var: 'WARREN_PLUGINS').", "try: warren plugins --help")
     from .plugins_list import run
 
-    return run(plugins, as_json=as_json)
+    return run(plugins, policy, as_json=as_json)
 
 
 @plugins.command()
@@ -46,6 +47,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name.")],
     *,
     plugins: Plugins,
+    policy: PolicyFile = None,
     version: Annotated[
         str | None, typer.Option(metavar="REQ", help="The versions that will do, the highest of which is shown.")
     ] = None,
@@ -54,7 +56,7 @@ def show(
     """Show a plugin without running it: what it can be asked for, what it may, and how it is set up."""
     from .plugins_show import run
 
-    return run(plugins, name, version, as_json=as_json)
+    return run(plugins, name, version, policy, as_json=as_json)
 
 
 @plugins.command()

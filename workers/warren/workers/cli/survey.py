@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from warren.bus import Answer, Fleet, Heard, ListPlugins, Names, Problem, QueueNotFound, Transport
 
@@ -22,7 +22,7 @@ class PluginLine:
     workers: int
     requests: int
     failures: int
-    stale: bool
+    status: str
     fuel_p99: int | None
     memory_bytes_p99: int | None
 
@@ -47,6 +47,10 @@ class Survey:
         return [_line(name, version, reports) for (name, version), reports in sorted(found.items())]
 
 
+#: What a line shows of a version that is not well everywhere.
+_WORST_FIRST: Final = ("quarantined", "parked", "stale")
+
+
 def _line(name: str, version: str, reports: list[PluginReport]) -> PluginLine:
     return PluginLine(
         name,
@@ -54,7 +58,7 @@ def _line(name: str, version: str, reports: list[PluginReport]) -> PluginLine:
         len(reports),
         sum(report.execution_count for report in reports),
         sum(report.failure_count for report in reports),
-        any(report.status == "stale" for report in reports),
+        next((status for status in _WORST_FIRST if any(one.status == status for one in reports)), "loaded"),
         max((report.fuel_p99 for report in reports if report.fuel_p99 is not None), default=None),
         max((report.memory_bytes_p99 for report in reports if report.memory_bytes_p99 is not None), default=None),
     )
