@@ -1,7 +1,7 @@
 """The commands that the README prints, each as printed and in its order, with real workers on a real broker.
 
-What is changed on the way: the broker's address, folders under /tmp, and what needs somebody at a terminal (`top` stays
-until that one quits, `discard` asks).
+What is changed on the way: the broker's address, folders under /tmp, and what needs somebody at a terminal (`top` and
+`listen --audit` stay until that one quits, `discard` asks).
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ NOT_HERE: Final = ("make ", ". .venv")
 #: The only one that is to fail, and says so.
 BREAKS: Final = "--against"
 
+#: What needs somebody there, and how it goes without: `timeout` ends with 124 what it has ended.
+AT_A_TERMINAL: Final = (
+    (r"^(warren top)$", r"\1 --once"),
+    (r"^(warren dead discard)", r"\1 --yes"),
+    (r"^(warren listen .* --audit.*)$", r"timeout 5 \1 || [ $? = 124 ]"),
+)
+
 LIMIT_S: Final = 60.0
 
 
@@ -49,12 +56,9 @@ class Terminal:
 
     def as_run(self, block: str) -> str:
         here = block.replace("amqp://guest:guest@localhost", self._url).replace("/tmp/", f"{self._scratch}/")  # noqa: S108
-        return re.sub(
-            r"^(warren top)$",
-            r"\1 --once",
-            re.sub(r"^(warren dead discard)", r"\1 --yes", here, flags=re.MULTILINE),
-            flags=re.MULTILINE,
-        )
+        for printed, run in AT_A_TERMINAL:
+            here = re.sub(printed, run, here, flags=re.MULTILINE)
+        return here
 
     def run(self, block: str) -> subprocess.CompletedProcess[str]:
         """To its end, and to that of what it left in the background; it stops at the first failure."""

@@ -11,8 +11,9 @@ import pytest
 from wasmtime import wat2wasm
 
 from tests.guests import write_plugin
+from tests.plugins.web import reply, web
 from warren.manifests import Policy
-from warren.plugins import PluginManager, SecurityViolation
+from warren.plugins import PluginManager, SecurityViolation, read_policy
 
 #: Answers with what `http_request` gave it for the arguments at 2048: the answer to a host call begins with `{"ok":` or
 #: `{"error":`, and is the result.
@@ -31,11 +32,11 @@ GUEST: Final = """
     (local $answer i64) (local $length i32)
     (local.set $answer (call $call (i32.const 1024) (i32.const 12) (i32.const 2048) (i32.const {length})))
     (local.set $length (i32.wrap_i64 (local.get $answer)))
-    (memory.copy (i32.const 131072) (i32.const 512) (i32.const 39))
-    (memory.copy (i32.const 131111) (i32.wrap_i64 (i64.shr_u (local.get $answer) (i64.const 32))) (local.get $length))
-    (i32.store8 (i32.add (i32.const 131111) (local.get $length)) (i32.const 125))
+    (memory.copy (i32.const 131072) (i32.const 512) (i32.const 38))
+    (memory.copy (i32.const 131110) (i32.wrap_i64 (i64.shr_u (local.get $answer) (i64.const 32))) (local.get $length))
+    (i32.store8 (i32.add (i32.const 131110) (local.get $length)) (i32.const 125))
     (i64.or (i64.shl (i64.const 131072) (i64.const 32))
-            (i64.extend_i32_u (i32.add (local.get $length) (i32.const 40))))))
+            (i64.extend_i32_u (i32.add (local.get $length) (i32.const 39))))))
 """
 
 
@@ -62,3 +63,19 @@ async def test_a_granted_host_with_a_private_address_is_a_security_violation(tmp
         async with PluginManager(tmp_path, policy=Policy(capabilities=frozenset({"network"}))) as manager:
             with pytest.raises(SecurityViolation, match="not in the private_networks that were granted"):
                 await manager.execute_plugin("reacher", "make_http_request")
+
+
+async def test_what_the_policy_grants_is_reached_and_audited(tmp_path: Path) -> None:
+    async with web(reply(b"hello")) as here:
+        host = f"127.0.0.1:{here.port}"
+        write_guest(tmp_path / "plugins", f"http://{host}/", host)
+        rule = f'plugins = ["reach*"]\ncapabilities = ["network"]\nnetwork_hosts = ["{host}"]\n'
+        policy = tmp_path / "policy.toml"
+        policy.write_text(f'[[rules]]\n{rule}private_networks = ["127.0.0.0/8"]\n')
+        asked: list[str] = []
+        async with PluginManager(
+            tmp_path / "plugins", policy=read_policy(policy), on_audit=lambda record: asked.append(record.event.asked)
+        ) as manager:
+            answer = await manager.execute_plugin("reacher", "make_http_request")
+    assert (answer["ok"]["status"], answer["ok"]["body"]) == (200, "hello")
+    assert asked == [f"GET http://{host}"]
