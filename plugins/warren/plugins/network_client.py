@@ -103,7 +103,7 @@ class _Line(httpcore.AsyncNetworkBackend):
     def __init__(self, addresses: Sequence[str]) -> None:
         self.is_past_head = False
         self._addresses = addresses
-        self._network: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+        self._network: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
         self._stream: httpcore.AsyncNetworkStream | None = None
         self._head_bytes = 0
 
