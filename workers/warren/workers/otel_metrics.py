@@ -19,6 +19,7 @@ _ATTRIBUTES: Final = {
     "plugin": "warren.plugin.name",
     "version": "warren.plugin.version",
     "outcome": "warren.outcome",
+    "power": "warren.power",
     "reason": "error.type",
     "decision": "warren.rollout.decision",
     "result": "warren.shadow.result",
