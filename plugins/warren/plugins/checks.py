@@ -16,6 +16,7 @@ from .growth import with_growth_witness
 from .guest import PAGE_BYTES
 from .host_imports import IMPORTS
 from .module import CoreAbi, check_core_abi, read_module
+from .secrets import Given
 from .wasi_abi import WASI_IMPORTS
 
 
@@ -63,12 +64,12 @@ def check_module(data: bytes, memory_bytes: int) -> tuple[CoreAbi, bytes]:
     return abi, without_debug_sections(with_growth_witness(data))
 
 
-def plugin_config(manifest: Manifest, granted: Grant) -> bytes:
+def plugin_config(granted: Grant, given: Given) -> bytes:
     """The JSON that `initialize` is given: settings, resources, capabilities and environment."""
     limits = granted.limits
     return to_json(
         {
-            "settings": dict(manifest.settings),
+            "settings": given.settings,
             "resources": {
                 "memory_bytes": limits.memory_bytes,
                 "max_fuel": limits.max_fuel,
@@ -77,6 +78,6 @@ def plugin_config(manifest: Manifest, granted: Grant) -> bytes:
                 "max_network_connections": limits.max_network_connections,
             },
             "capabilities": sorted(granted.capabilities),
-            "environment": {},
+            "environment": given.environment,
         }
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
@@ -20,6 +21,7 @@ from .errors import GuestFault, HostFunctionError
 from .module import shown
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLevel, LogLine, Outcome, Trail
 from .plugin_folder import PluginFolder
+from .secrets import NO_SECRETS, Secrets
 from .wasi_descriptors import Files
 from .wasi_process import Process
 
@@ -60,9 +62,9 @@ class HostSession:
     """
 
     __slots__ = (
-        "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
-        "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_timeout_s", "depth", "folder", "grant",
-        "host_calls", "host_ns", "logs", "messages", "trail",
+        "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_environment", "_functions",
+        "_log_bytes_left", "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_secrets",
+        "_timeout_s", "depth", "folder", "grant", "host_calls", "host_ns", "logs", "messages", "trail",
     )  # fmt: skip
 
     def __init__(
@@ -75,8 +77,10 @@ class HostSession:
         timeout_s: float = 0.0,
         depth: int = 0,
         trail: Trail | None = None,
+        environment: tuple[bytes, ...] = (),
+        secrets: Secrets = NO_SECRETS,
     ) -> None:
-        """`began_ns` is by the monotonic clock."""
+        """`began_ns` is by the monotonic clock, `environment` of `NAME=value`."""
         self.grant = grant
         #: The plugin's own directory; whoever makes the session sets it, for plugins that have one.
         self.folder: PluginFolder | None = None
@@ -89,6 +93,8 @@ class HostSession:
         self.host_calls: list[HostCall] = []
         self.host_ns = 0
         self._functions = functions
+        self._environment = environment
+        self._secrets = secrets
         self._process: Process | None = None
         self._caps = caps
         self._log_bytes_left = caps.log_bytes
@@ -110,7 +116,7 @@ class HostSession:
         """What WASI needs of this run; made when it is first asked for."""
         if self._process is None:
             files = None if self.folder is None else Files(self.folder, self)
-            self._process = Process(self.log, (self.grant.plugin.encode(),), files=files)
+            self._process = Process(self.log, (self.grant.plugin.encode(),), self._environment, files=files)
         return self._process
 
     def log(self, level: int, text: bytes) -> None:
@@ -251,9 +257,16 @@ class HostSession:
         if isinstance(error, GuestFault):
             raise error
         if not isinstance(error, HostFunctionError):
-            _log.error("host function %r failed", name, exc_info=error)
+            self._log_failure(name, error)
             error = HostFunctionError("internal", f"the host function {name!r} failed")
         return as_json({"error": {"code": error.code, "message": error.message}})
+
+    def _log_failure(self, name: str, error: BaseException) -> None:
+        if not self._secrets:
+            _log.error("host function %r failed", name, exc_info=error)
+            return
+        trace = "".join(traceback.format_exception(error))  # which may quote what the guest gave it
+        _log.error("host function %r failed\n%s", name, self._secrets.mask(trace))
 
     def _record(self, name: str, start_ns: int, began_ns: int, error: str | None) -> None:
         duration_ns = time.monotonic_ns() - began_ns

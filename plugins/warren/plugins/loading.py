@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from warren.manifests import Policy
 
@@ -22,6 +23,7 @@ from .host import HostFunction
 from .plugin import Plugin
 from .plugin_folder import PluginFolder, PluginFolders
 from .sandbox import Sandbox
+from .secrets import SecretUnavailable, give
 from .snapshot import take_snapshot
 from .storage import StorageFunctions, StorageMisconfigured
 
@@ -33,15 +35,18 @@ class Loader:
         self,
         policy: Policy,
         host_functions: Mapping[str, HostFunction],
+        *,
         audit: Audit,
         folders: PluginFolders,
         storage: StorageFunctions,
+        secret_folders: tuple[Path, ...],
     ) -> None:
         self._policy = policy
         self._host_functions = host_functions
         self._audit = audit
         self._folders = folders
         self._storage = storage
+        self._secret_folders = secret_folders
         self._engine = Engine(cache_folder())
 
     async def check(self, files: PluginFiles) -> CheckedPlugin:
@@ -57,6 +62,8 @@ class Loader:
             sandbox = await self._sandbox(checked, folder)
         except ModuleRefused as error:
             raise LoadFailed(str(files.wasm), str(error)) from error
+        except SecretUnavailable as error:
+            raise LoadFailed(str(files.manifest), str(error), may_pass=True) from error
         except CompilationFailed as error:
             raise LoadFailed(str(files.wasm), str(error), may_pass=True) from error
         outcome = await sandbox.check()
@@ -79,11 +86,22 @@ class Loader:
             raise LoadFailed(str(files.manifest), str(error), may_pass=True) from error
 
     async def _sandbox(self, checked: CheckedPlugin, folder: PluginFolder | None) -> Sandbox:
-        config = plugin_config(checked.manifest, checked.grant)
+        given = await asyncio.to_thread(give, checked.manifest, checked.grant, self._secret_folders)
+        config = plugin_config(checked.grant, given)
         abi, wasm = checked.abi, checked.wasm
         if checked.manifest.runtime.snapshot:
             snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
             abi, wasm = snapshot.abi, snapshot.wasm
         program = replace(await self._engine.compile(wasm), lines=checked.lines)
         tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
-        return Sandbox(program, abi, checked.grant, config, self._host_functions, tell_audit=tell, folder=folder)
+        return Sandbox(
+            program,
+            abi,
+            checked.grant,
+            config,
+            self._host_functions,
+            tell_audit=tell,
+            folder=folder,
+            environment=tuple(f"{name}={value}".encode() for name, value in given.environment.items()),
+            secrets=given.secrets,
+        )

@@ -54,7 +54,8 @@ class PluginManager:
     was granted, and each that was refused. Plugins that may use files have a directory each in `data`, which must be
     apart from the plugins; without one it is `data_folder()`. What plugins store is kept at the URL `storage`:
     `sqlite:///PATH`, `redis://HOST` or `rediss://HOST`; without one, at that of `WARREN_STORAGE`, or in the user's own
-    file. It is opened when the first plugin is loaded that may store something.
+    file. It is opened when the first plugin is loaded that may store something. `secrets` are the folders that settings
+    such as `file:/run/secrets/token` may name files of.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -73,6 +74,7 @@ class PluginManager:
         on_audit: AuditListener | None = None,
         data: Path | str | None = None,
         storage: str | None = None,
+        secrets: Iterable[Path | str] = (),
     ) -> None:
         """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name, and
         `PluginError` for a URL that is no storage.
@@ -89,9 +91,15 @@ class PluginManager:
         self._audit = Audit()
         if on_audit is not None:
             self._audit.add(on_audit)
-        folders = PluginFolders(None if data is None else Path(data), self.directory)
         functions = with_embedders(standard, host_functions)
-        loader = Loader(policy or Policy(), functions, self._audit, folders, self._storage)
+        loader = Loader(
+            policy or Policy(),
+            functions,
+            audit=self._audit,
+            folders=PluginFolders(None if data is None else Path(data), self.directory),
+            storage=self._storage,
+            secret_folders=tuple(map(Path, secrets)),
+        )
         self._keeper = Keeper(loader, Upgrades(policy or Policy()), max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:

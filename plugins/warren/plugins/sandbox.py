@@ -24,6 +24,7 @@ from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
 from .outcome import AuditEvent, Outcome, RunKind, Trail
 from .plugin_folder import PluginFolder
+from .secrets import NO_SECRETS, Secrets
 
 DEFAULT_CAPS: Final = Caps()
 
@@ -47,8 +48,16 @@ class Sandbox:
         caps: Caps = DEFAULT_CAPS,
         tell_audit: TellAudit | None = None,
         folder: PluginFolder | None = None,
+        environment: tuple[bytes, ...] = (),
+        secrets: Secrets = NO_SECRETS,
     ) -> None:
-        """`config` is the JSON that `initialize` is given, `folder` the plugin's own directory, if it may use files."""
+        """`config` is the JSON that `initialize` is given, `folder` the plugin's own directory, if it may use files.
+
+        `environment` is of `NAME=value`, for WASI. No outcome holds any of the `secrets`, but in what is the guest's
+        own to say: its answer and its messages.
+        """
+        self.secrets = secrets
+        self._environment = environment
         self._program = program
         self._abi = abi
         self._grant = grant
@@ -112,6 +121,8 @@ class Sandbox:
             timeout_s=limit_s,
             depth=depth,
             trail=trail,
+            environment=self._environment,
+            secrets=self.secrets,
         )
         if self._folder is not None:
             session.folder = folder or self._folder
@@ -133,7 +144,7 @@ class Sandbox:
                 kind, response, error, backtrace = fault.kind, b"", fault.reason, fault.backtrace
                 if isinstance(fault, OutsideMemory):
                     session.refused("memory", fault.asked, "it is outside the guest's memory", severity="critical")
-            return Outcome(
+            outcome = Outcome(
                 kind,
                 response,
                 error,
@@ -148,11 +159,12 @@ class Sandbox:
                 backtrace,
                 session.finished_audit(),
             )
+            return self.secrets.mask_outcome(outcome) if self.secrets else outcome
         finally:
             guest.close()
             session.close()
             if session.has_audit and self._tell_audit is not None:
-                self._tell_audit(session.finished_audit(), trail)
+                self._tell_audit(self.secrets.mask_audit(session.finished_audit()), trail)
 
 
 def read_answer(answer: bytes) -> RunKind:

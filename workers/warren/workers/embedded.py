@@ -35,17 +35,18 @@ async def embedded(
     policy: Policy | None = None,
     timeout_s: float = 30.0,
     host_functions: Iterable[EmbedderFunction[..., Any]] = (),
+    secrets: Iterable[Path | str] = (),
 ) -> AsyncIterator[Embedded]:
     """Load the plugins under a folder and serve them until the block ends. Raises `PluginError` for a bad folder.
 
-    They can call `host_functions`, besides Warren's own.
+    They can call `host_functions`, besides Warren's own, and their settings may name files of the folders `secrets`.
     """
     url = f"memory://{new_message_id()}"
     settings = WorkerSettings(Path(plugins), url, grace_s=0.0)
     transport = await connect(url)
     try:
         async with (
-            PluginManager(settings.plugins, policy=policy, host_functions=host_functions) as manager,
+            PluginManager(settings.plugins, policy=policy, host_functions=host_functions, secrets=secrets) as manager,
             Client(url, timeout_s=timeout_s) as client,
         ):
             worker = Worker(transport, manager, settings)

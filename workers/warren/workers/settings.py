@@ -36,6 +36,7 @@ class WorkerSettings:
 
     Plugins that may use files have a directory each below `data`; where it is None, below `data_folder()` of
     `warren.plugins`. `storage` is the URL of what plugins store; None: `WARREN_STORAGE`, or a file of the user's own.
+    `secrets` are the folders that plugins' settings may name files of.
 
     At `health_host` and `health_port` probes and scrapes are answered: at no port where it is None, at any free one
     where it is 0.
@@ -62,6 +63,7 @@ class WorkerSettings:
     data: Path | None = None
     storage: str | None = None
     policy: Path | None = None
+    secrets: tuple[Path, ...] = ()
 
     @property
     def names(self) -> Names:

@@ -127,6 +127,7 @@ async def _serve_until_stopped(settings: WorkerSettings, tell: Tell) -> int:
                 hot_reload=settings.hot_reload,
                 host_functions=enabled_functions(settings.host_functions),
                 data=settings.data,
+                secrets=settings.secrets,
                 storage=settings.storage,
                 policy=None if settings.policy is None else read_policy(settings.policy),
             ) as manager:

@@ -52,7 +52,7 @@ from .answers import Answers, Result, Run
 from .audit import AuditSinks
 from .begun import begin
 from .elsewhere import BusCalls
-from .guest_logs import log_guest_lines
+from .guest_logs import GuestLogs
 from .mailbox import Mailbox, Served
 from .metrics import WorkerMetrics
 from .passing import why_not
@@ -114,6 +114,7 @@ class Worker:
             under_way=self._under_way,
         )
         self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
+        self._guest_logs = GuestLogs()
         self.rollouts = Rollouts(manager, self.metrics)
         self.rollouts.on_change = publishing(transport, self._names, self.name)
         self._served = RecentIds(MAX_REMEMBERED, settings.dedup_window_s) if settings.dedup_window_s else None
@@ -154,6 +155,7 @@ class Worker:
         self._manager.call_elsewhere(None)
         self._end_audit()
         await self._elsewhere.close()
+        self._guest_logs.close()
         return self.metrics.given_back
 
     def _serve(self, plugin_name: str, deliveries: Sequence[Delivery]) -> list[Served]:
@@ -244,7 +246,7 @@ class Worker:
         if job.message.message_id is None:
             _log.warning("a request to %s has no message_id: twins of its result cannot be told apart", plugin.name)
         if outcome.logs:
-            log_guest_lines(plugin.name, outcome.logs)
+            self._guest_logs.log(plugin.name, outcome.logs)
         job.spans.add_run(plugin.name, plugin.version, outcome)
         if job.trial is not None and job.request is not None:
             job.trial.ran(plugin, job.request, outcome)

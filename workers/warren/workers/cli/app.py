@@ -35,6 +35,7 @@ from .options import (
     Plugins,
     PolicyFile,
     Prefix,
+    Secrets,
     Timeout,
     names_in,
 )
@@ -122,6 +123,7 @@ def worker(
     *,
     plugins: Plugins,
     policy: PolicyFile = None,
+    secrets: Secrets = None,
     broker: NeededBroker = DEFAULT_BROKER,
     processes: Annotated[
         int, typer.Option(envvar="WARREN_PROCESSES", metavar="N", min=1, help="Processes; each uses one core.")
@@ -239,6 +241,7 @@ def worker(
         as_json=as_json,
         plugins=plugins,
         policy=policy,
+        secrets=tuple(secrets or ()),
         broker=broker,
         prefix=prefix,
         prefetch=prefetch,
@@ -273,6 +276,7 @@ def call(
         typer.Option(metavar="DIR", exists=True, file_okay=False, help="Run a plugin of this folder, with no broker."),
     ] = None,
     policy: PolicyFile = None,
+    secrets: Secrets = None,
     broker: Broker = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     version_req: Annotated[
@@ -297,7 +301,7 @@ def call(
         if policy is not None and not _is_from_environment(context, "policy"):
             raise WrongUsage("--policy is for a plugin that runs here, and the worker has its own", "give --plugins")
         policy = None
-    request = Call(plugin, action, data, where, timeout, version_req, prefix, functions, policy)
+    request = Call(plugin, action, data, where, timeout, version_req, prefix, functions, policy, tuple(secrets or ()))
     return run(request, log_level, trace=trace, as_json=as_json)
 
 

@@ -34,6 +34,7 @@ class Call:
     prefix: str
     host_functions: tuple[str, ...] = ()
     policy: Path | None = None
+    secrets: tuple[Path, ...] = ()
 
 
 def destination(plugins: Path | None, broker: str | None) -> Path | str:
@@ -83,7 +84,9 @@ async def _call(call: Call, data: Any) -> Result:
 
     functions = enabled_functions(call.host_functions)
     policy = chosen_policy(call.policy)
-    async with embedded(call.where, policy=policy, timeout_s=call.timeout_s, host_functions=functions) as here:
+    async with embedded(
+        call.where, policy=policy, timeout_s=call.timeout_s, host_functions=functions, secrets=call.secrets
+    ) as here:
         return await _ask(here.client, call, data)
 
 

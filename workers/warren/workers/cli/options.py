@@ -85,6 +85,16 @@ _POLICY: Final = typer.Option(
 )
 PolicyFile = Annotated[Path | None, _POLICY]
 NeededPolicy = Annotated[Path, _POLICY]
+Secrets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        envvar="WARREN_SECRETS",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        help="A folder whose files plugins' settings may name ('file:…'); give it again for another.",
+    ),
+]
 Prefix = Annotated[
     str,
     typer.Option(

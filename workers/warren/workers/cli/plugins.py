@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .failures import WrongUsage
-from .options import AsJson, Plugins, PolicyFile
+from .options import AsJson, Plugins, PolicyFile, Secrets
 
 plugins = typer.Typer(invoke_without_command=True)
 
@@ -28,6 +28,7 @@ def list_(
         ),
     ] = None,
     policy: PolicyFile = None,
+    secrets: Secrets = None,
     as_json: AsJson = False,
 ) -> int:
     """Load the plugins of a folder and list them; or show all there is to know of one."""
@@ -39,7 +40,7 @@ def list_(
         raise WrongUsage("Missing option '--plugins' (env var: 'WARREN_PLUGINS').", "try: warren plugins --help")
     from .plugins_list import run
 
-    return run(plugins, policy, as_json=as_json)
+    return run(plugins, policy, tuple(secrets or ()), as_json=as_json)
 
 
 @plugins.command()

@@ -20,10 +20,10 @@ from .output import print_error, print_note, stdout
 from .policy import chosen_policy
 
 
-def run(directory: Path, policy: Path | None, *, as_json: bool) -> ExitCode:
+def run(directory: Path, policy: Path | None, secrets: tuple[Path, ...], *, as_json: bool) -> ExitCode:
     """Every plugin that loads, and why the others do not."""
     configure_logging("error", as_json=as_json)  # what is not loaded is said below
-    plugins, failures = asyncio.run(_load(directory, chosen_policy(policy)))
+    plugins, failures = asyncio.run(_load(directory, chosen_policy(policy), secrets))
     if as_json:
         print_json({"plugins": [_data(plugin) for plugin in plugins], "failed": failures})
     else:
@@ -31,8 +31,8 @@ def run(directory: Path, policy: Path | None, *, as_json: bool) -> ExitCode:
     return ExitCode.FAILED if failures else ExitCode.OK
 
 
-async def _load(directory: Path, policy: Policy) -> tuple[list[Plugin], list[str]]:
-    async with PluginManager(directory, policy=policy) as manager:
+async def _load(directory: Path, policy: Policy, secrets: tuple[Path, ...]) -> tuple[list[Plugin], list[str]]:
+    async with PluginManager(directory, policy=policy, secrets=secrets) as manager:
         plugins = sorted(manager.plugins(), key=lambda one: (one.name, one.manifest.version))
         return plugins, [str(failure) for failure in manager.failures]
 
