@@ -14,7 +14,7 @@ import pytest
 
 from tests.guests import ask, data, log_answer, wat, write_plugin
 from warren.manifests import Grant, Limits, Manifest, Policy, parse_manifest
-from warren.plugins import HostCall, HostSession, LoadFailed, LogLine, Outcome, PluginManager
+from warren.plugins import HostCall, LoadFailed, LogLine, Outcome, PluginManager, host_function
 from warren.plugins.artefacts import CACHE_VARIABLE
 from warren.plugins.outcome import AuditEvent, Callee
 from warren.plugins.secrets import MAX_SECRET_BYTES, NO_SECRETS, Secrets, SecretUnavailable, give
@@ -399,12 +399,13 @@ async def test_a_secret_that_a_guest_puts_into_an_error_is_masked(
 async def test_a_host_function_that_breaks_tells_no_secret_in_the_log(
     tmp_path: Path, with_secret: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_session: HostSession, arguments: Any) -> None:
-        raise KeyError(arguments)
+    @host_function
+    def broken(text: str, /) -> None:
+        raise KeyError(text)
 
     body, segment = ask("broken", json.dumps(with_secret))
     write_plugin(tmp_path, "a", wat(log_answer(body), more=segment), GRANTED + '[settings]\nkey = "env:API_KEY"\n')
-    async with PluginManager(tmp_path, policy=POLICY, host_functions={"broken": broken}) as manager:
+    async with PluginManager(tmp_path, policy=POLICY, host_functions=[broken]) as manager:
         with caplog.at_level(logging.ERROR):
             await manager.find("a").run(b"{}")
     assert "host function 'broken' failed" in caplog.text
