@@ -399,7 +399,7 @@ async def test_a_secret_that_a_guest_puts_into_an_error_is_masked(
 async def test_a_host_function_that_breaks_tells_no_secret_in_the_log(
     tmp_path: Path, with_secret: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @host_function
+    @host_function()
     def broken(text: str, /) -> None:
         raise KeyError(text)
 
