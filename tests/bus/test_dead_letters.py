@@ -119,7 +119,8 @@ def test_what_the_broker_gave_up_is_revived_as_it_was(message: Message) -> None:
 @given(MESSAGES, st.booleans())
 def test_retries_leave_nothing_behind_in_what_is_revived(message: Message, by_broker: bool) -> None:  # noqa: FBT001
     retried = retry_message(NAMES, message, plugin="digest", attempt=3, delay_ms=5, version="1.2.3", passed_on=7)
-    back = replace(dropped(retried, "expired", "test.retry.digest.5").message, routing_key="test.plugin.digest")
+    expired = dropped(retried, "expired", "test.retry.digest.5").message
+    back = replace(expired, exchange=NAMES.direct, routing_key="test.plugin.digest")
     letter = dropped(back) if by_broker else buried(back)
     assert revived(letter) == message
     assert letter.outcome == ("delivery_limit" if by_broker else "trap")

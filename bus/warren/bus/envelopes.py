@@ -53,6 +53,10 @@ MAX_HEADERS_BYTES: Final = 64 << 10
 #: RabbitMQ's count, on a delivery from a quorum queue, of the deliveries that came to nothing before.
 DELIVERY_COUNT: Final = "x-delivery-count"
 
+#: RabbitMQ routes by these as by the routing key (https://www.rabbitmq.com/docs/sender-selected). Whoever may publish
+#: requests must not have a worker, which may do more, publish them to queues of their choice.
+_MORE_KEYS: Final = frozenset({"CC", "BCC"})
+
 #: What a dead letter tells in its own words, or does not need to.
 _OF_THE_LAST_ATTEMPT: Final = frozenset({DELIVERY_COUNT, Header.RESOLVED_VERSION})
 
@@ -280,15 +284,15 @@ def retry_message(
     `version` is that of the plugin it was tried with. `passed_on` is how often it was left to another worker in this
     try, the broker's redeliveries included.
     """
-    headers = {name: value for name, value in message.headers.items() if name not in (DELIVERY_COUNT, Header.PASSED_ON)}
+    dropped = {DELIVERY_COUNT, Header.PASSED_ON, *_MORE_KEYS}
+    headers = {name: value for name, value in message.headers.items() if name not in dropped}
     headers[Header.ATTEMPT] = attempt
     if version is not None:
         headers[Header.RESOLVED_VERSION] = version
     if passed_on:
         headers[Header.PASSED_ON] = passed_on
     # It comes back under another key; its dead letter, if there is one, is to tell this one.
-    headers.setdefault(Header.ORIGINAL_EXCHANGE, message.exchange)
-    headers.setdefault(Header.ORIGINAL_KEY, message.routing_key)
+    headers |= _origin(names, message)
     retry_queue = names.retry(plugin, delay_ms)
     return replace(message, exchange=names.direct, routing_key=retry_queue, expiration_ms=None, headers=headers)
 
@@ -331,8 +335,7 @@ def dead_letter_message(
     told |= trace_headers(context) if context else {}
     headers = _fitting_headers(message)
     origin = {
-        Header.ORIGINAL_EXCHANGE: headers.get(Header.ORIGINAL_EXCHANGE, message.exchange),
-        Header.ORIGINAL_KEY: headers.get(Header.ORIGINAL_KEY, message.routing_key),
+        **_origin(names, message),
         Header.ORIGINAL_REPLY_TO: message.reply_to,
         Header.ORIGINAL_EXPIRATION: message.expiration_ms,
     }
@@ -343,12 +346,28 @@ def dead_letter_message(
     return replace(message, exchange=names.dead, routing_key=key, reply_to=None, expiration_ms=None, headers=headers)
 
 
+def _origin(names: Names, message: Message) -> dict[str, Any]:
+    """Where it was published first. What came by another exchange says so itself; its headers may lie."""
+    told: Mapping[str, Any] = message.headers if message.exchange in ("", names.direct) else {}
+    return {
+        Header.ORIGINAL_EXCHANGE: told.get(Header.ORIGINAL_EXCHANGE, message.exchange),
+        Header.ORIGINAL_KEY: told.get(Header.ORIGINAL_KEY, message.routing_key),
+    }
+
+
+def passed_on_message(names: Names, message: Message, plugin: str) -> Message:
+    """`message` for the mailbox of `plugin`, which it did not find itself."""
+    headers = {name: value for name, value in message.headers.items() if name not in _MORE_KEYS}
+    headers |= _origin(names, message)
+    return replace(message, exchange=names.direct, routing_key=names.mailbox(plugin), headers=headers)
+
+
 def _fitting_headers(message: Message) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     room = MAX_HEADERS_BYTES
     for name, value in message.headers.items():
         size = headers_size({name: value})
-        if name not in _OF_THE_LAST_ATTEMPT and size <= room:
+        if name not in _OF_THE_LAST_ATTEMPT and name not in _MORE_KEYS and size <= room:
             headers[name] = value
             room -= size
     return headers

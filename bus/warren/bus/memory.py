@@ -284,10 +284,11 @@ def _check_same(standing: Exchange | Queue, wanted: Exchange | Queue) -> None:
 
 def _with_death(queue: str, message: Message, death: Death) -> dict[str, Any]:
     """The headers RabbitMQ adds (https://www.rabbitmq.com/docs/dlx#effects), the latest death first."""
-    deaths: list[dict[str, Any]] = list(message.headers.get("x-death", ()))
-    same = [one for one in deaths if one["queue"] == queue and one["reason"] == death]
+    told = message.headers.get("x-death")  # by anybody
+    deaths = [one for one in told if isinstance(one, dict)] if isinstance(told, list | tuple) else []
+    same = [one for one in deaths if (one.get("queue"), one.get("reason")) == (queue, death)]
     latest = {
-        "count": sum(one["count"] for one in same) + 1,
+        "count": sum(count for one in same if isinstance(count := one.get("count"), int)) + 1,
         "exchange": message.exchange,
         "queue": queue,
         "reason": death,

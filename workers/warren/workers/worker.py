@@ -42,6 +42,7 @@ from warren.bus import (
     Transport,
     Unroutable,
     base_topology,
+    passed_on_message,
     read_request,
     times_passed_on,
 )
@@ -317,10 +318,7 @@ class Worker:
         if not is_plugin_name(plugin_name):
             raise MalformedMessage(f"{plugin_name[:100]!r} cannot be the name of a plugin")
         read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
-        mailbox = self._names.mailbox(plugin_name)
-        await self._transport.publish(
-            replace(message, exchange=self._names.direct, routing_key=mailbox), mandatory=True
-        )
+        await self._transport.publish(passed_on_message(self._names, message, plugin_name), mandatory=True)
 
 
 class _Job:
