@@ -74,8 +74,11 @@ class _Caller:
     until: float
     has_gone: bool = False
 
-    def remaining_s(self) -> float:
-        return 0.0 if self.has_gone else max(0.0, self.until - time.monotonic())
+    def check(self) -> float:
+        """The seconds that it still waits. Raises `_NobodyWaits` when there are none."""
+        if self.has_gone or (remaining_s := self.until - time.monotonic()) <= 0:
+            raise _NobodyWaits
+        return remaining_s
 
 
 class SqliteStorage:
