@@ -149,9 +149,7 @@ class SqliteStorage:
             if self._connection is None:
                 raise self._closed()
             try:
-                if (remaining_s := caller.remaining_s()) <= 0:
-                    raise _NobodyWaits  # noqa: TRY301 - it ends like any other failure
-                self._connection.execute(f"PRAGMA busy_timeout = {int(remaining_s * 1_000)}")
+                self._connection.execute(f"PRAGMA busy_timeout = {int(caller.check() * 1_000)}")
                 return work(self._connection, caller)
             except _NobodyWaits:
                 raise self._too_late(timeout_s) from None
@@ -259,8 +257,8 @@ def _transaction(db: sqlite3.Connection, caller: _Caller | None = None) -> Itera
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
-        if caller is not None and caller.remaining_s() <= 0:
-            raise _NobodyWaits  # noqa: TRY301 - it ends like any other failure
+        if caller is not None:
+            caller.check()
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
