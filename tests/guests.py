@@ -110,7 +110,12 @@ def echoing() -> bytes:
 
 def relaying(plugin: str, **arguments: Any) -> bytes:
     """A guest that makes one call, and answers with what it is given for it."""
-    call, called = ask("call_plugin", json.dumps({"plugin": plugin, "action": "do", **arguments}))
+    return asking("call_plugin", {"plugin": plugin, "action": "do", **arguments})
+
+
+def asking(function: str, arguments: Any = None) -> bytes:
+    """A guest that calls a host function, and answers with what it is given for it."""
+    call, called = ask(function, json.dumps(arguments))
     head, tail = b'{"success":true,"error":null,"result":', b"}"
     return wat(
         f"""(local $got i64) (local $end i32)

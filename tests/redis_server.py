@@ -37,7 +37,7 @@ class RedisServer:
         self.url = url
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it if it is stopped, and wait until it answers."""
         self._only_private("start")
 
     def stop(self) -> None:
@@ -79,6 +79,8 @@ class PrivateRedis(RedisServer):
             yield self
 
     def start(self) -> None:
+        if self._process is not None:
+            return
         options = ("--bind", "127.0.0.1", "--port", str(self._port), "--appendonly", "yes", "--save", "")
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
