@@ -11,9 +11,9 @@ import pytest
 from wasmtime import wat2wasm
 
 from tests.guests import write_plugin
-from tests.plugins.web import reply, web
+from tests.plugins.web import reply, silence, web
 from warren.manifests import Policy
-from warren.plugins import PluginManager, SecurityViolation, read_policy
+from warren.plugins import NotForShadows, PluginManager, SecurityViolation, read_policy
 
 #: Answers with what `http_request` gave it for the arguments at 2048: the answer to a host call begins with `{"ok":` or
 #: `{"error":`, and is the result.
@@ -65,17 +65,46 @@ async def test_a_granted_host_with_a_private_address_is_a_security_violation(tmp
                 await manager.execute_plugin("reacher", "make_http_request")
 
 
+def granting(folder: Path, host: str) -> Policy:
+    """The policy of an operator who lets `reacher` reach a host of this machine."""
+    rule = f'plugins = ["reach*"]\ncapabilities = ["network"]\nnetwork_hosts = ["{host}"]\n'
+    file = folder / "policy.toml"
+    file.write_text(f'[[rules]]\n{rule}private_networks = ["127.0.0.0/8"]\n')
+    return read_policy(file)
+
+
 async def test_what_the_policy_grants_is_reached_and_audited(tmp_path: Path) -> None:
     async with web(reply(b"hello")) as here:
         host = f"127.0.0.1:{here.port}"
         write_guest(tmp_path / "plugins", f"http://{host}/", host)
-        rule = f'plugins = ["reach*"]\ncapabilities = ["network"]\nnetwork_hosts = ["{host}"]\n'
-        policy = tmp_path / "policy.toml"
-        policy.write_text(f'[[rules]]\n{rule}private_networks = ["127.0.0.0/8"]\n')
         asked: list[str] = []
         async with PluginManager(
-            tmp_path / "plugins", policy=read_policy(policy), on_audit=lambda record: asked.append(record.event.asked)
+            tmp_path / "plugins",
+            policy=granting(tmp_path, host),
+            on_audit=lambda record: asked.append(record.event.asked),
         ) as manager:
             answer = await manager.execute_plugin("reacher", "make_http_request")
     assert (answer["ok"]["status"], answer["ok"]["body"]) == (200, "hello")
     assert asked == [f"GET http://{host}"]
+
+
+async def test_a_shadow_makes_no_request(tmp_path: Path) -> None:
+    async with web(reply(b"hello")) as here:
+        host = f"127.0.0.1:{here.port}"
+        write_guest(tmp_path / "plugins", f"http://{host}/", host)
+        async with PluginManager(tmp_path / "plugins", policy=granting(tmp_path, host)) as manager:
+            with pytest.raises(NotForShadows, match="http_request"):
+                await manager.find("reacher").run(b'{"action":"make_http_request","data":null}', shadow=True)
+    assert not here.asked.is_set()
+
+
+async def test_a_request_ends_with_its_run(tmp_path: Path) -> None:
+    async with web(silence) as here:
+        host = f"127.0.0.1:{here.port}"
+        write_guest(tmp_path / "plugins", f"http://{host}/", host)
+        async with PluginManager(tmp_path / "plugins", policy=granting(tmp_path, host)) as manager:
+            run = asyncio.create_task(manager.find("reacher").run(b'{"action":"x","data":null}'))
+            await here.asked.wait()
+            run.cancel()
+            await asyncio.wait([run])
+            await asyncio.wait_for(here.left.wait(), 10)
