@@ -216,8 +216,10 @@ class SqliteStorage:
                 _purge(db, plugin, PURGED_FOR_ROOM)
 
     def _check_schema(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN")  # all three of one moment: another process may be making the tables
         owner, version = _pragma(db, "application_id"), _pragma(db, "user_version")
         is_empty = not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        db.execute("COMMIT")
         if owner != APPLICATION_ID and not (is_empty and owner == version == 0):
             raise StorageMisconfigured(f"{self.path} is an SQLite file of another program's: name another one")
         if version > SCHEMA_VERSION:
