@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from warren.bus import Header, Message, OutcomeKind, TraceContext
-from warren.bus.amqp_codec import FRAME_OVERHEAD, HEAD, publish_frames, read_message
+from warren.bus.amqp_codec import CONTENT_HEADER, FRAME_OVERHEAD, HEAD, content_at, publish_frames, read_message
 from warren.bus.amqp_fields import MAX_DEPTH, Unreadable, read_table, table
 from warren.bus.amqp_results import result_table
 from warren.bus.result_headers import ResultHeaders, result_kind
@@ -225,3 +225,33 @@ def test_a_results_headers_are_written_as_the_dictionary_of_them_would_be(
             result_table(told)
         return
     assert read_table(result_table(told), 4, len(written), MAX_DEPTH) == dict(told)
+
+
+def content_of(message: Message, frame_max: int = FRAME_MAX) -> bytes:
+    """The frames that follow a delivery's method."""
+    frames = publish_frames(7, message, "id", frame_max, mandatory=False)
+    return frames[FRAME_OVERHEAD + HEAD.unpack_from(frames)[2] :]
+
+
+def test_header_and_body_are_found_at_once_only_where_both_are_there_whole() -> None:
+    message = Message(b"body", "", "key", headers={"a": 1})
+    content = content_of(message)
+    header_at, header_stop, body_stop = content_at(content, 0, 7) or (0, 0, 0)
+    assert read_message(content[header_at:header_stop], b"", b"", b"").headers == {"a": 1}
+    assert content[header_stop + FRAME_OVERHEAD : body_stop] == b"body"
+    assert body_stop + 1 == len(content)
+    assert content_at(b"before" + content + content, 6, 7) == (header_at + 6, header_stop + 6, body_stop + 6)
+    for end in range(len(content)):
+        assert content_at(content[:end], 0, 7) is None, f"cut after {end} bytes"
+
+
+def test_content_in_several_frames_of_another_channel_without_a_body_or_broken_is_not_found_at_once() -> None:
+    content = content_of(Message(b"x" * 300, "", "key"))
+    assert content_at(content, 0, 8) is None
+    assert content_at(content_of(Message(b"", "", "key")), 0, 7) is None
+    assert content_at(content_of(Message(b"x" * 300, "", "key"), 128), 0, 7) is None
+    header_end = HEAD.size + HEAD.unpack_from(content)[2]
+    for place in (0, header_end, header_end + 1, len(content) - 1):  # kinds of frames, and the octets that end them
+        broken = bytearray(content)
+        broken[place] ^= CONTENT_HEADER
+        assert content_at(bytes(broken), 0, 7) is None, f"broken at {place}"
