@@ -507,6 +507,7 @@ async def test_a_result_goes_to_no_queue_of_somebody_else(reply_to: str, tmp_pat
     assert result.outcome is OutcomeKind.REJECTED
     assert f"'reply_to' names '{reply_to}', which is neither" in str(result.error)
     assert letter.type != "warren.result"
+    assert letter.headers[Header.ORIGINAL_REPLY_TO] == reply_to, "the dead letter has the whole of the request"
 
 
 async def test_draining_gives_back_what_has_not_ended_within_the_grace_period(tmp_path: Path) -> None:

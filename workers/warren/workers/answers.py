@@ -108,13 +108,17 @@ class Answers:
         names: Names,
         name: str,
         metrics: WorkerMetrics,
+        *,
         export_spans: Callable[[list[Span]], None] | None,
+        reply_queues: tuple[str, ...],
     ) -> None:
+        """`reply_queues` is what the names of queues begin with that results may be sent to."""
         self._transport = transport
         self._names = names
         self._name = name
         self._metrics = metrics
         self._export_spans = export_spans
+        self._reply_queues = reply_queues
         self._retry_queues: dict[str, float] = {}
 
     async def answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Outcome:
@@ -240,6 +244,8 @@ class Answers:
     def result(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Result:
         """The result of a run."""
         outcome, plugin, request = run.outcome, run.plugin, run.request
+        if request is None and not (message.reply_to or "").startswith(self._reply_queues):
+            message = replace(message, reply_to=None)  # it was rejected, and that may be why
         # A span of its own only where that is exported: else whoever goes on from here would miss it in the trace.
         context = spans.context.child() if self._export_spans else spans.context
         result = result_message(

@@ -28,7 +28,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from warren.bus import (
@@ -100,7 +99,6 @@ class Worker:
         self.metrics = WorkerMetrics(in_flight=self._under_way.__len__)
         self._audit = AuditSinks(self.name, settings.audit, self.metrics, transport, self._names)
         self._end_audit = manager.observe_audit(self._audit)
-        self._reply_queues = ("",) if settings.foreign_replies else self._names.reply_queues
         self._export_spans = export_spans
         self._elsewhere = BusCalls(transport, self._names)
         self._plugins = ServedPlugins(
@@ -114,7 +112,15 @@ class Worker:
             metrics=self.metrics,
             under_way=self._under_way,
         )
-        self._answers = Answers(transport, self._names, self.name, self.metrics, export_spans)
+        self._reply_queues = ("",) if settings.foreign_replies else self._names.reply_queues
+        self._answers = Answers(
+            transport,
+            self._names,
+            self.name,
+            self.metrics,
+            export_spans=export_spans,
+            reply_queues=self._reply_queues,
+        )
         self._guest_logs = GuestLogs()
         self.rollouts = Rollouts(manager, self.metrics)
         self.rollouts.on_change = publishing(transport, self._names, self.name)
@@ -283,7 +289,6 @@ class Worker:
         )
         event = AuditEvent("warning", "reply_to", reply_to, reason, time.time_ns())
         self._audit.note(job.plugin_name, None, event, job.message.message_id, job.spans.trace_id)
-        job.message = replace(job.message, reply_to=None)
         raise MalformedMessage(reason)
 
     def _check_hops(self, job: _Job, request: Request) -> None:
@@ -307,8 +312,6 @@ class Worker:
         except (MalformedMessage, Unroutable) as error:
             reason = str(error) if isinstance(error, MalformedMessage) else f"no plugin {plugin_name!r} is served here"
             refused = Run(Outcome("rejected", error=reason))
-            if message.reply_to is not None and not message.reply_to.startswith(self._reply_queues):
-                message = replace(message, reply_to=None)
             spans = RunSpans(message, self._names.unrouted, keep=self._export_spans is not None)
             await self._answers.answer(plugin_name, message, refused, spans)
             self.metrics.processed("", refused.outcome)
