@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Final
 
+from .permissions import split_port, stands_for
 from .topics import TopicPattern
 
 #: A name in a path that `**` at a glob's end has to find: `data/**` is what lies in `data`, and not `data` itself.
@@ -22,10 +23,8 @@ _ANY_NAME: Final = "/"
 
 def covers_host(allowed: str, asked: str) -> bool:
     """Both as `permissions.network_host` writes them. The port is part of what is asked for, and so is its absence."""
-    (host, port), (wanted, wanted_port) = _host_and_port(allowed), _host_and_port(asked)
-    if port != wanted_port:
-        return False
-    return host == wanted or (host.startswith("*.") and wanted.endswith(host[1:]))
+    (host, port), (wanted, wanted_port) = split_port(allowed), split_port(asked)
+    return port == wanted_port and stands_for(host, wanted)
 
 
 def covers_glob(allowed: str, asked: str) -> bool:
@@ -93,10 +92,3 @@ def _covers_character(pattern: str, asked: str) -> bool:
 
 def _covers_word(pattern: str, asked: str) -> bool:
     return pattern == asked or (pattern == "*" and asked != "#")
-
-
-def _host_and_port(entry: str) -> tuple[str, str]:
-    """What stands in brackets may have colons of its own."""
-    end = entry.rfind("]") + 1
-    host, _, port = entry[end:].partition(":")
-    return entry[:end] + host, port

@@ -47,7 +47,7 @@ def network_host(entry: str) -> str:
     """A host name, `*.` before one (any host below it, not itself), or an address; `:port` may follow. Lower case."""
     if fault := _not_a_host(entry):
         raise ValueError(fault)
-    host, port = _split_port(entry.lower())
+    host, port = split_port(entry.lower())
     if port is not None and not (_PORT.fullmatch(port) and int(port) < 65536):
         raise ValueError("the port is not a number from 1 to 65535")
     if host.startswith("["):
@@ -86,7 +86,13 @@ def _not_a_host(entry: str) -> str | None:
     return None
 
 
-def _split_port(entry: str) -> tuple[str, str | None]:
+def stands_for(pattern: str, host: str) -> bool:
+    """Whether a host as `network_host` gives it, without a port, stands for `host`: itself, or any below its `*.`."""
+    return pattern == host or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+
+
+def split_port(entry: str) -> tuple[str, str | None]:
+    """Host and port of an entry, as they are written. Raises ValueError where they cannot be told apart."""
     if entry.startswith("["):
         host, bracket, rest = entry.partition("]")
         if rest and not rest.startswith(":"):

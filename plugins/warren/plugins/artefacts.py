@@ -32,6 +32,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from .user_folders import user_folder
+
 _log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES: Final = 1 << 30
@@ -61,13 +63,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
     chosen = environment.get(CACHE_VARIABLE)
     if chosen is not None:
         return Path(chosen).absolute() if chosen else None
-    shared = Path(environment.get("XDG_CACHE_HOME", ""))
-    if shared.is_absolute():
-        return shared / "warren"
-    try:
-        return Path.home() / ".cache" / "warren"
-    except RuntimeError:  # a user without a home
-        return None
+    return user_folder("XDG_CACHE_HOME", ".cache", environment)
 
 
 class ArtefactCache:

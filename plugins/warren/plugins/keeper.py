@@ -25,9 +25,10 @@ from .admission import broken_callers, taken_away, unmet_needs
 from .checks import CheckedPlugin
 from .errors import LoadFailed, PluginError, PluginNotFound, StillNeeded, UpgradeParked
 from .files import Identity, OnDisk, PluginFiles
-from .lifecycle import Observers, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
+from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .loaded import LoadedPlugins
 from .loading import Loader
+from .observers import Observers
 from .plugin import Plugin
 from .reconcile import Load, Standing
 from .upgrades import Known, Upgrades
@@ -61,7 +62,7 @@ class Keeper:
 
     def __init__(self, loader: Loader, upgrades: Upgrades, *, max_plugins: int, grace_s: float) -> None:
         self.loaded = LoadedPlugins()
-        self.observers = Observers()
+        self.observers = Observers[LifecycleEvent]()
         #: Why pairs that were found are not loaded as they are now.
         self.refusals: dict[PluginFiles, Refusal] = {}
         #: Pairs whose plugin was unloaded by order, with what they held: they are loaded again when they change.

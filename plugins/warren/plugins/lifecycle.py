@@ -6,14 +6,11 @@ time. Rejected: an async iterator of events, which would need a queue, a bound f
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .files import PluginFiles
 from .plugin import Plugin
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +46,3 @@ class PluginRefused:
 
 LifecycleEvent = PluginLoaded | PluginReplaced | PluginUnloaded | PluginRefused
 Observer = Callable[[LifecycleEvent], None]
-
-
-class Observers:
-    """Who is told. What an observer raises is logged, and is nobody else's matter."""
-
-    def __init__(self) -> None:
-        self._observers: list[Observer] = []
-
-    def add(self, observer: Observer) -> Callable[[], None]:
-        """What it gives back ends the observing; calling that twice does no harm."""
-        self._observers.append(observer)
-
-        def end() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
-
-        return end
-
-    def tell(self, event: LifecycleEvent) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer(event)
-            except Exception:  # noqa: BLE001 - whatever it is, the plugins go on
-                _log.exception("an observer of plugins failed at %s", type(event).__name__)

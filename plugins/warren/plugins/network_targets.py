@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urljoin
 
-from warren.manifests.permissions import network_host
+from warren.manifests.permissions import network_host, split_port, stands_for
 
 #: RFC 9110 (4.1) asks for 8,000 octets to be supported at the least.
 MAX_URL_LENGTH: Final = 8_192
@@ -123,8 +123,5 @@ def refusal(target: Target, network_hosts: Iterable[str]) -> str | None:
 
 
 def _stands_for(entry: str, target: Target) -> bool:
-    parts = _AUTHORITY.fullmatch(entry)
-    if parts is None or target.port != int(parts["port"] or DEFAULT_PORTS[target.scheme]):
-        return False
-    host = parts["host"]
-    return target.host.endswith(host[1:]) if host.startswith("*.") else target.host == host
+    host, port = split_port(entry)
+    return target.port == int(port or DEFAULT_PORTS[target.scheme]) and stands_for(host, target.host)

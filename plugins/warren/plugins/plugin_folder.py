@@ -17,6 +17,7 @@ from .errors import GuestFault, LoadFailed
 from .file_quota import Ledger
 from .files import PluginFiles
 from .globs import Globs
+from .user_folders import state_folder
 
 DATA_VARIABLE: Final = "WARREN_DATA"
 
@@ -30,15 +31,7 @@ FilePower = Literal["read_files", "write_files"]
 def data_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
     """Where plugins keep files: `WARREN_DATA`, else `warren` in the user's state folder; None for nowhere."""
     chosen = environment.get(DATA_VARIABLE)
-    if chosen:
-        return Path(chosen).absolute()
-    shared = Path(environment.get("XDG_STATE_HOME", ""))
-    if shared.is_absolute():
-        return shared / "warren"
-    try:
-        return Path.home() / ".local" / "state" / "warren"
-    except RuntimeError:  # a user without a home
-        return None
+    return Path(chosen).absolute() if chosen else state_folder(environment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.workers.cli.commands import EXAMPLES, NO_BROKER, warren, warren_process
 from warren.bus import DEFAULT_PREFIX, BusError
+from warren.workers.audit import SINKS
 from warren.workers.cli import app, options
 from warren.workers.cli.exit_codes import MEANINGS, ExitCode
 from warren.workers.cli.failures import WORKER_EXTRA, explain
@@ -79,6 +80,7 @@ def test_the_workers_defaults_are_those_of_its_settings() -> None:
     settings["secrets"] = None  # an option that may be given several times has no other way to say that it was not
     assert {name: parameters[name].default for name in settings} == settings
     assert options.DEFAULT_PREFIX == DEFAULT_PREFIX
+    assert options.AUDIT_SINKS == SINKS
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["call", "--help"], ["call"], ["nope"]])

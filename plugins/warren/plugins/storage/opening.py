@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from ..user_folders import state_folder
 from .errors import StorageMisconfigured
 from .port import Storage
 from .sqlite import SqliteStorage
@@ -24,15 +25,12 @@ def default_storage_url(environment: Mapping[str, str] = os.environ) -> str:
     """`WARREN_STORAGE`, else a file in the user's folder of state. Raises `StorageMisconfigured`: there is none."""
     if chosen := environment.get(STORAGE_VARIABLE):
         return chosen
-    state = Path(environment.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():
-        try:
-            state = Path.home() / ".local" / "state"
-        except RuntimeError:
-            raise StorageMisconfigured(
-                f"this user has no home to keep what plugins store; set {STORAGE_VARIABLE}=sqlite:///… to a file"
-            ) from None
-    return (state / "warren" / "storage.db").as_uri().replace("file:", "sqlite:", 1)
+    folder = state_folder(environment)
+    if folder is None:
+        raise StorageMisconfigured(
+            f"this user has no home to keep what plugins store; set {STORAGE_VARIABLE}=sqlite:///… to a file"
+        )
+    return (folder / "storage.db").as_uri().replace("file:", "sqlite:", 1)
 
 
 def check_storage_url(url: str) -> None:
