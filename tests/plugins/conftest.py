@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from warren.manifests import Grant, Limits, TopicPattern
-from warren.plugins import STANDARD_FUNCTIONS, HostFunction
 from warren.plugins.checks import check_module
 from warren.plugins.engine import Engine
 from warren.plugins.guest import guests
-from warren.plugins.host import Caps
+from warren.plugins.host import STANDARD_FUNCTIONS, Caps, HostFunction
 from warren.plugins.sandbox import Sandbox
 
 MIB = 1 << 20

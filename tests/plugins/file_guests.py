@@ -23,6 +23,7 @@ from warren.plugins import Outcome
 from warren.plugins.checks import check_module
 from warren.plugins.engine import Engine
 from warren.plugins.files import PluginFiles
+from warren.plugins.host import Surroundings
 from warren.plugins.plugin_folder import PluginFolder, PluginFolders
 from warren.plugins.sandbox import Sandbox
 from warren.plugins.wasi_abi import SIGNATURES, WASI_MODULE, Errno, FdFlags, OpenFlags, Rights
@@ -176,7 +177,14 @@ class FilePlugin:
 
     async def sandbox(self, wasm: bytes) -> Sandbox:
         abi, prepared = check_module(wasm, self.grant.limits.memory_bytes)
-        return Sandbox(await self.engine.compile(prepared), abi, self.grant, b"{}", {}, folder=self.folder)
+        return Sandbox(
+            await self.engine.compile(prepared),
+            abi,
+            self.grant,
+            b"{}",
+            {},
+            surroundings=Surroundings(folder=self.folder),
+        )
 
     async def outcome(self, script: Iterable[Call], *, forever: bool = False) -> Outcome:
         sandbox = await self.sandbox(scripted(script, forever=forever))

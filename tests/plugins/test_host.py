@@ -12,9 +12,9 @@ import pytest
 
 from tests.guests import OK, ask, data, log_answer, wat
 from tests.plugins.conftest import MakeSandbox
-from warren.plugins import GuestMessage, HostFunctionError, HostSession, Outcome
+from warren.plugins import GuestMessage, HostFunctionError, Outcome
 from warren.plugins.callbacks import HOST_CALL_FUEL
-from warren.plugins.host import Caps
+from warren.plugins.host import Caps, HostSession
 
 Run = Callable[..., Any]
 

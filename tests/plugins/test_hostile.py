@@ -17,8 +17,9 @@ import wasmtime
 
 from tests.guests import OK, ask, wat, write_plugin
 from tests.plugins.conftest import MIB, MakeSandbox
-from warren.plugins import HostSession, LoadFailed, PluginManager
+from warren.plugins import LoadFailed, PluginManager
 from warren.plugins.guest import PAGE_BYTES
+from warren.plugins.host import HostSession
 from warren.plugins.instance_pool import MAX_TABLE_ELEMENTS, MAX_TABLES
 from warren.plugins.module import DEFAULT_LIMITS
 from warren.plugins.outcome import RunKind

@@ -26,7 +26,6 @@ import wasmtime
 
 from tests.guests import ask, wat
 from warren.manifests import Grant, Limits
-from warren.plugins import STANDARD_FUNCTIONS
 from warren.plugins.backtrace import read_source_lines
 from warren.plugins.checks import check_module
 from warren.plugins.compiler import Compiler
@@ -34,6 +33,7 @@ from warren.plugins.configuration import configuration
 from warren.plugins.engine import Engine
 from warren.plugins.errors import ModuleRefused
 from warren.plugins.growth import with_growth_witness
+from warren.plugins.host import STANDARD_FUNCTIONS
 from warren.plugins.sandbox import Sandbox
 
 CASES: Final = 10_000

@@ -14,8 +14,9 @@ import pytest
 
 from tests.guests import OK, ask, wat, write_plugin
 from tests.plugins.conftest import MIB, MakeSandbox
-from warren.plugins import HostSession, PluginManager, bindings
+from warren.plugins import PluginManager, bindings
 from warren.plugins.guest import PAGE_BYTES, SLICE_FUEL, Guest, guests
+from warren.plugins.host import HostSession
 from warren.plugins.instance_pool import INSTANCE_SLOTS, MAX_TABLE_ELEMENTS, MAX_TABLES
 from warren.plugins.sandbox import Sandbox
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.guests import OK, ask, data, log_answer, wat
 from tests.plugins.conftest import MakeSandbox
-from warren.plugins import HostSession
 from warren.plugins.guest import guests
+from warren.plugins.host import HostSession
 from warren.plugins.sandbox import Sandbox
 
 ENDLESS_FUEL = 10**14

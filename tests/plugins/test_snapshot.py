@@ -19,13 +19,13 @@ from tests.guests import MEMORY_BYTES, ask, data, wat
 from tests.plugins.conftest import MIB
 from tests.plugins.test_examples_build import CASES, ROOT, Case
 from warren.manifests import Grant, Limits
-from warren.plugins import STANDARD_FUNCTIONS, core_abi
+from warren.plugins import core_abi
 from warren.plugins.checks import check_module
 from warren.plugins.engine import Engine
 from warren.plugins.errors import ModuleRefused
 from warren.plugins.growth import WITNESS_EXPORT
 from warren.plugins.guest import PAGE_BYTES, Guest
-from warren.plugins.host import Caps, HostSession
+from warren.plugins.host import STANDARD_FUNCTIONS, Caps, HostSession
 from warren.plugins.host_imports import IMPORTS
 from warren.plugins.instructions import IMMEDIATES
 from warren.plugins.module import check_core_abi, read_module

@@ -29,7 +29,6 @@ from .errors import (
     UnexpectedAnswer,
     UpgradeParked,
 )
-from .host import STANDARD_FUNCTIONS, HostFunction, HostSession
 from .host_functions import EmbedderFunction, HostRun, host_function
 from .installed_functions import InstalledFunction, enabled_functions, installed_functions
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
@@ -41,7 +40,6 @@ from .policies import read_policy
 from .watcher import WatchOptions
 
 __all__ = [
-    "STANDARD_FUNCTIONS",
     "AuditEvent",
     "AuditListener",
     "AuditRecord",
@@ -51,11 +49,9 @@ __all__ = [
     "EmbedderFunction",
     "GuestMessage",
     "HostCall",
-    "HostFunction",
     "HostFunctionError",
     "HostFunctionRefused",
     "HostRun",
-    "HostSession",
     "HostUnavailable",
     "InstalledFunction",
     "InvalidInput",

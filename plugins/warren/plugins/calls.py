@@ -27,7 +27,7 @@ from warren.manifests import InvalidValue, VersionReq, is_action_name
 
 from .actions import ON_MESSAGE
 from .errors import GuestFault, HostFunctionError, PluginNotFound
-from .host import HostSession, as_json
+from .host import HostSession, as_json, invalid_arguments
 from .instance_pool import MAX_CALL_DEPTH
 from .module import shown
 from .outcome import Outcome, Trail
@@ -118,9 +118,7 @@ def _read(arguments: Any) -> _Arguments:
     try:
         wanted = _Arguments.model_validate(arguments)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{shown(str(key))}: " for key in problem["loc"])
-        raise _invalid(f"{place}{problem['msg']}") from None
+        raise invalid_arguments(CALL_PLUGIN, error) from None
     if not is_action_name(wanted.action):
         raise _invalid(f"'action' cannot be an action: {shown(wanted.action)}")
     if wanted.action == ON_MESSAGE:  # whose sender the callee may believe

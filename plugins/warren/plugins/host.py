@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from warren.manifests import Grant, is_plugin_name, is_topic
@@ -41,6 +42,20 @@ class Caps:
     message_bytes: int = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the runs of one loaded plugin find around them: one for all of its runs.
+
+    `environment` is of `NAME=value`, for WASI; `folder` the plugin's own directory, if it may use files.
+    """
+
+    environment: tuple[bytes, ...] = ()
+    secrets: Secrets = NO_SECRETS
+    folder: PluginFolder | None = None
+
+
+NO_SURROUNDINGS: Final = Surroundings()
+
 #: What a host function may raise without ending anybody's run but its own: asyncio would let the last two tear down
 #: the event loop, and every guest with it.
 _FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt)
@@ -62,9 +77,9 @@ class HostSession:
     """
 
     __slots__ = (
-        "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_environment", "_functions",
-        "_log_bytes_left", "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_secrets",
-        "_timeout_s", "depth", "folder", "grant", "host_calls", "host_ns", "logs", "messages", "trail",
+        "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
+        "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_surroundings", "_timeout_s", "depth",
+        "grant", "host_calls", "host_ns", "logs", "messages", "trail",
     )  # fmt: skip
 
     def __init__(
@@ -77,13 +92,10 @@ class HostSession:
         timeout_s: float = 0.0,
         depth: int = 0,
         trail: Trail | None = None,
-        environment: tuple[bytes, ...] = (),
-        secrets: Secrets = NO_SECRETS,
+        surroundings: Surroundings = NO_SURROUNDINGS,
     ) -> None:
-        """`began_ns` is by the monotonic clock, `environment` of `NAME=value`."""
+        """`began_ns` is by the monotonic clock."""
         self.grant = grant
-        #: The plugin's own directory; whoever makes the session sets it, for plugins that have one.
-        self.folder: PluginFolder | None = None
         self.depth = depth
         self.trail = trail
         self._began_ns = began_ns
@@ -93,8 +105,7 @@ class HostSession:
         self.host_calls: list[HostCall] = []
         self.host_ns = 0
         self._functions = functions
-        self._environment = environment
-        self._secrets = secrets
+        self._surroundings = surroundings
         self._process: Process | None = None
         self._caps = caps
         self._log_bytes_left = caps.log_bytes
@@ -115,8 +126,9 @@ class HostSession:
     def process(self) -> Process:
         """What WASI needs of this run; made when it is first asked for."""
         if self._process is None:
-            files = None if self.folder is None else Files(self.folder, self)
-            self._process = Process(self.log, (self.grant.plugin.encode(),), self._environment, files=files)
+            around = self._surroundings
+            files = None if around.folder is None else Files(around.folder, self)
+            self._process = Process(self.log, (self.grant.plugin.encode(),), around.environment, files=files)
         return self._process
 
     def log(self, level: int, text: bytes) -> None:
@@ -180,6 +192,7 @@ class HostSession:
             reason = f"the plugin may not publish on {message.topic!r}: no pattern in its [bus] publish"
             self.refused("publish", message.topic, reason)
             raise GuestFault("denied", reason)
+        self.used("publish", message.topic)
         self._hold_back(message)
 
     def _hold_back(self, message: GuestMessage) -> None:
@@ -262,11 +275,12 @@ class HostSession:
         return as_json({"error": {"code": error.code, "message": error.message}})
 
     def _log_failure(self, name: str, error: BaseException) -> None:
-        if not self._secrets:
+        secrets = self._surroundings.secrets
+        if not secrets:
             _log.error("host function %r failed", name, exc_info=error)
             return
         trace = "".join(traceback.format_exception(error))  # which may quote what the guest gave it
-        _log.error("host function %r failed\n%s", name, self._secrets.mask(trace))
+        _log.error("host function %r failed\n%s", name, secrets.mask(trace))
 
     def _record(self, name: str, start_ns: int, began_ns: int, error: str | None) -> None:
         duration_ns = time.monotonic_ns() - began_ns
@@ -281,6 +295,13 @@ class HostSession:
 def _count(calls: Iterable[HostCall]) -> int:
     """With those of callees."""
     return sum(1 + (_count(call.callee.outcome.host_calls) if call.callee else 0) for call in calls)
+
+
+def invalid_arguments(function: str, error: ValidationError) -> HostFunctionError:
+    """What a guest reads whose arguments are not what a function takes: the first thing that is wrong, and where."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = "".join(f"{shown(str(key))}: " for key in problem["loc"])
+    return HostFunctionError("invalid_arguments", f"{function}: {place}{problem['msg']}")
 
 
 def as_json(value: Any) -> bytes:

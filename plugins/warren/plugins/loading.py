@@ -19,7 +19,7 @@ from .checks import CheckedPlugin, check_plugin, plugin_config
 from .engine import Engine
 from .errors import CompilationFailed, LoadFailed, ModuleRefused
 from .files import PluginFiles
-from .host import HostFunction
+from .host import HostFunction, Surroundings
 from .plugin import Plugin
 from .plugin_folder import PluginFolder, PluginFolders
 from .sandbox import Sandbox
@@ -101,7 +101,5 @@ class Loader:
             config,
             self._host_functions,
             tell_audit=tell,
-            folder=folder,
-            environment=tuple(f"{name}={value}".encode() for name, value in given.environment.items()),
-            secrets=given.secrets,
+            surroundings=Surroundings(given.variables, given.secrets, folder),
         )

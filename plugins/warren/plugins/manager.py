@@ -79,6 +79,7 @@ class PluginManager:
         """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name, and
         `PluginError` for a URL that is no storage.
         """
+        policy = policy or Policy()
         self.directory = None if directory is None else Path(directory)
         self._calls = PluginCalls(self.find, depth=call_depth)
         self._storage = StorageFunctions(storage)
@@ -90,17 +91,17 @@ class PluginManager:
         }
         self._audit = Audit()
         if on_audit is not None:
-            self._audit.add(on_audit)
+            self._audit.observers.add(on_audit)
         functions = with_embedders(standard, host_functions)
         loader = Loader(
-            policy or Policy(),
+            policy,
             functions,
             audit=self._audit,
             folders=PluginFolders(None if data is None else Path(data), self.directory),
             storage=self._storage,
             secret_folders=tuple(map(Path, secrets)),
         )
-        self._keeper = Keeper(loader, Upgrades(policy or Policy()), max_plugins=max_plugins, grace_s=grace_s)
+        self._keeper = Keeper(loader, Upgrades(policy), max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None
         if hot_reload:
             self._watcher = Watcher(self._folder(), self._keeper, watch_options)
@@ -141,7 +142,7 @@ class PluginManager:
 
     def observe_audit(self, listener: AuditListener) -> Callable[[], None]:
         """Call `listener` with each `AuditRecord` from now on; what this gives back ends that."""
-        return self._audit.add(listener)
+        return self._audit.observers.add(listener)
 
     def call_elsewhere(self, elsewhere: Elsewhere | None) -> None:
         """Have calls of plugins that are not loaded here done by `elsewhere` from now on; None: by nobody."""

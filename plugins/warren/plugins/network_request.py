@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import HostFunctionError
+from .host import invalid_arguments
 from .module import shown
 from .network_targets import Target, read_target, relative_to
 
@@ -92,9 +93,7 @@ def read_arguments(arguments: Any) -> tuple[Arguments, HttpRequest]:
     try:
         given = Arguments.model_validate(arguments)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{shown(str(key))}: " for key in problem["loc"])
-        raise _invalid(f"{place}{problem['msg']}") from None
+        raise invalid_arguments(HTTP_REQUEST, error) from None
     if not _METHOD.fullmatch(given.method) or given.method in _FORBIDDEN_METHODS:
         raise _invalid(f"'method' is not a method that may be used, in capitals: {shown(given.method)}")
     try:

@@ -121,7 +121,7 @@ class Plugin:
             try:
                 self._actions.check_response(typed_action, outcome.response)
             except GuestFault as fault:
-                error = self._sandbox.secrets.mask(fault.reason)  # it quotes the answer
+                error = self._sandbox.masked(fault.reason)  # it quotes the answer
                 outcome = replace(outcome, kind=fault.kind, error=error, response=b"", messages=())
         return self._counted(outcome)
 

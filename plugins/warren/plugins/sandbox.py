@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -19,12 +20,10 @@ from warren.manifests import Grant
 from . import core_abi
 from .errors import GuestFault, NotForShadows, OutsideMemory
 from .guest import Guest, Program, free_slot, guests
-from .host import Caps, HostFunction, HostSession, for_shadows
+from .host import NO_SURROUNDINGS, Caps, HostFunction, HostSession, Surroundings, for_shadows
 from .instance_pool import INSTANCE_SLOTS
 from .module import CoreAbi
 from .outcome import AuditEvent, Outcome, RunKind, Trail
-from .plugin_folder import PluginFolder
-from .secrets import NO_SECRETS, Secrets
 
 DEFAULT_CAPS: Final = Caps()
 
@@ -47,17 +46,15 @@ class Sandbox:
         *,
         caps: Caps = DEFAULT_CAPS,
         tell_audit: TellAudit | None = None,
-        folder: PluginFolder | None = None,
-        environment: tuple[bytes, ...] = (),
-        secrets: Secrets = NO_SECRETS,
+        surroundings: Surroundings = NO_SURROUNDINGS,
     ) -> None:
-        """`config` is the JSON that `initialize` is given, `folder` the plugin's own directory, if it may use files.
+        """`config` is the JSON that `initialize` is given.
 
-        `environment` is of `NAME=value`, for WASI. No outcome holds any of the `secrets`, but in what is the guest's
-        own to say: its answer and its messages.
+        No outcome holds any of the secrets in the `surroundings`, but in what is the guest's own to say: its answer and
+        its messages.
         """
-        self.secrets = secrets
-        self._environment = environment
+        self._surroundings = surroundings
+        self._has_secrets = bool(surroundings.secrets)
         self._program = program
         self._abi = abi
         self._grant = grant
@@ -65,7 +62,6 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
         self._tell_audit = tell_audit
-        self._folder = folder
 
     def run(
         self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
@@ -81,13 +77,19 @@ class Sandbox:
         """`run`, without effect: raises `NotForShadows` when the guest calls what may have one, which is not called."""
         called: list[str] = []
         harmless = for_shadows(self._functions, called)
-        folder = None if self._folder is None else self._folder.for_shadow(called)
+        around = self._surroundings
+        if around.folder is not None:
+            around = replace(around, folder=around.folder.for_shadow(called))
         outcome = await self._attempt(
-            core_abi.handle_request, request, timeout_s=timeout_s, functions=harmless, folder=folder
+            core_abi.handle_request, request, timeout_s=timeout_s, functions=harmless, surroundings=around
         )
         if called:
             raise NotForShadows(self._grant.plugin, called[0])
         return outcome
+
+    def masked(self, text: str) -> str:
+        """What was said of the guest, without the secrets that it was given."""
+        return self._surroundings.secrets.mask(text)
 
     async def check(self) -> Outcome:
         """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""
@@ -106,7 +108,7 @@ class Sandbox:
         depth: int = 0,
         trail: Trail | None = None,
         functions: Mapping[str, HostFunction] | None = None,
-        folder: PluginFolder | None = None,
+        surroundings: Surroundings | None = None,
     ) -> Outcome:
         if len(guests) >= INSTANCE_SLOTS:
             await free_slot(depth)
@@ -121,11 +123,8 @@ class Sandbox:
             timeout_s=limit_s,
             depth=depth,
             trail=trail,
-            environment=self._environment,
-            secrets=self.secrets,
+            surroundings=surroundings or self._surroundings,
         )
-        if self._folder is not None:
-            session.folder = folder or self._folder
         guest = Guest(
             self._program,
             session,
@@ -159,12 +158,12 @@ class Sandbox:
                 backtrace,
                 session.finished_audit(),
             )
-            return self.secrets.mask_outcome(outcome) if self.secrets else outcome
+            return self._surroundings.secrets.mask_outcome(outcome) if self._has_secrets else outcome
         finally:
             guest.close()
             session.close()
             if session.has_audit and self._tell_audit is not None:
-                self._tell_audit(self.secrets.mask_audit(session.finished_audit()), trail)
+                self._tell_audit(self._surroundings.secrets.mask_audit(session.finished_audit()), trail)
 
 
 def read_answer(answer: bytes) -> RunKind:

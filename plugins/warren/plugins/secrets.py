@@ -126,6 +126,11 @@ class Given:
     environment: Mapping[str, str]
     secrets: Secrets
 
+    @property
+    def variables(self) -> tuple[bytes, ...]:
+        """The environment as `NAME=value`."""
+        return tuple(f"{name}={value}".encode() for name, value in self.environment.items())
+
 
 def give(
     manifest: Manifest, grant: Grant, secret_folders: Sequence[Path], variables: Mapping[str, str] = os.environ

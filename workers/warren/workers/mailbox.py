@@ -42,7 +42,7 @@ GIVE_BACK_PAUSES_S: Final = (0.2, 2.0)
 #: How long suspects wait for what runs beside them. Longer runs are not waited for: nothing is taken meanwhile.
 SUSPECTS_WAIT_S: Final = 1.0
 
-#: Deliveries that are served in one turn of the event loop at most. 32 cost a sixth more each, 128 no less (measured).
+#: Deliveries that are served in one turn of the event loop at most; 32 cost an eighth more each, 128 no less, measured.
 TURN: Final = 64
 
 #: How long a turn is to take. What else the event loop has to do waits for that, and for the first results, too.

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from ..errors import GuestFault, HostFunctionError
-from ..host import HostFunction, HostSession, changes_nothing
+from ..host import HostFunction, HostSession, changes_nothing, invalid_arguments
 from ..module import shown
 from .errors import QuotaExceeded, StorageMisconfigured, StorageUnavailable
 from .opening import check_storage_url, default_storage_url, open_storage
@@ -207,9 +207,7 @@ def _begin(session: HostSession, verb: str, model: type[Wanted], arguments: Any)
     try:
         wanted = model.model_validate(arguments)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{shown(str(part))}: " for part in problem["loc"])
-        raise _invalid(f"storage_{verb}: {place}{problem['msg']}") from None
+        raise invalid_arguments(f"storage_{verb}", error) from None
     if (length := len(key.encode())) > MAX_KEY_BYTES:
         reason = f"a key has at most {MAX_KEY_BYTES:,} bytes in UTF-8; this one has {length:,}: {shown(key)}"
         raise HostFunctionError("key_too_long", reason)
