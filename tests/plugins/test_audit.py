@@ -146,7 +146,7 @@ async def test_a_listener_that_fails_is_logged_and_nothing_else(
         end()
         await manager.find("open").run(REQUEST)
     assert len(records) == 1
-    assert "a listener of the audit failed at network of open" in caplog.text
+    assert "an observer failed at AuditRecord" in caplog.text
 
 
 async def test_a_run_without_events_tells_nothing(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ async def test_observers_are_told_until_they_leave_and_cannot_do_harm(
         end()
         await manager.load_plugin(path)
     assert told == [PluginLoaded, PluginReplaced, PluginUnloaded]
-    assert caplog.text.count("an observer of plugins failed at Plugin") == 5, "and nothing else of it was felt"
+    assert caplog.text.count("an observer failed at Plugin") == 5, "and nothing else of it was felt"
 
 
 async def test_discovering_again_loads_what_is_new_changed_or_moved_and_nothing_else(tmp_path: Path) -> None:

@@ -35,4 +35,4 @@ class Observers(Generic[T]):
             try:
                 observer(event)
             except Exception:  # noqa: BLE001 - whatever it is, what happened has happened
-                _log.exception("an observer of plugins failed at %s", type(event).__name__)
+                _log.exception("an observer failed at %s", type(event).__name__)
