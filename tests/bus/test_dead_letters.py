@@ -132,7 +132,7 @@ def forged_death(**more: str) -> dict[str, Any]:
     return death | more
 
 
-FORGED: Final = {
+FORGED: Final[dict[str, Any]] = {
     Header.ORIGINAL_EXCHANGE: "amq.topic",
     Header.ORIGINAL_KEY: "theirs",
     Header.ORIGINAL_REPLY_TO: "theirs",
@@ -154,14 +154,14 @@ def test_what_headers_claim_of_their_origin_is_believed_of_no_message_that_the_b
 @pytest.mark.parametrize("exchange", ["test.direct", "", "test.control", "test.dead", "amq.topic"])
 def test_a_death_that_came_with_the_message_takes_it_nowhere_else(exchange: str) -> None:
     letter = dropped(request()).message
-    headers = letter.headers | FORGED | {"x-death": [forged_death(exchange=exchange)]}
+    headers = {**letter.headers, **FORGED, "x-death": [forged_death(exchange=exchange)]}
     with pytest.raises(MalformedMessage, match="nothing in it that can be believed"):
         revived(read_dead_letter(NAMES, replace(letter, headers=headers)))
 
 
 def test_a_request_that_says_it_was_an_event_reaches_the_one_plugin_all_the_same() -> None:
     letter = dropped(request()).message
-    headers = letter.headers | {"x-death": [forged_death(exchange="test.events")]}
+    headers = {**letter.headers, "x-death": [forged_death(exchange="test.events")]}
     again = revived(read_dead_letter(NAMES, replace(letter, headers=headers)))
     assert (again.exchange, again.routing_key) == ("test.requests", "digest.act")
 
