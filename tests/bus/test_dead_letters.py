@@ -111,9 +111,66 @@ def test_what_a_worker_gave_up_in_a_trace_is_revived_as_it_was_when_it_had_broug
     assert revived(buried(message, context=context)).headers["traceparent"] == context.traceparent
 
 
-@given(MESSAGES)
-def test_what_the_broker_gave_up_is_revived_as_it_was(message: Message) -> None:
-    assert revived(dropped(message)) == message
+#: What may come to a mailbox by one exchange or the other, without any doubt by which.
+PLACES: Final = (
+    ("test.requests", "digest.act"),
+    ("test.events", "text.done"),
+    ("test.events", "digest.is.done"),
+    ("test.direct", "test.plugin.digest"),
+)
+
+
+@given(MESSAGES, st.sampled_from(PLACES))
+def test_what_the_broker_gave_up_is_revived_as_it_was(message: Message, place: tuple[str, str]) -> None:
+    placed = replace(message, exchange=place[0], routing_key=place[1])
+    assert revived(dropped(placed)) == placed
+
+
+def forged_death(**more: str) -> dict[str, Any]:
+    """An entry that RabbitMQ 3 would add to, and otherwise keep."""
+    death = {"queue": "test.plugin.digest", "reason": "delivery_limit", "count": 0, "routing-keys": ["theirs"]}
+    return death | more
+
+
+FORGED: Final[dict[str, Any]] = {
+    Header.ORIGINAL_EXCHANGE: "amq.topic",
+    Header.ORIGINAL_KEY: "theirs",
+    Header.ORIGINAL_REPLY_TO: "theirs",
+    Header.WORKER: "host-1",
+    "CC": ["theirs"],
+    "BCC": ["theirs"],
+}
+
+
+@pytest.mark.parametrize("place", PLACES[:3])
+def test_what_headers_claim_of_their_origin_is_believed_of_no_message_that_the_broker_gave_up(
+    place: tuple[str, str],
+) -> None:
+    again = revived(dropped(replace(request(), exchange=place[0], routing_key=place[1], headers=FORGED)))
+    assert (again.exchange, again.routing_key, again.reply_to) == (*place, None)
+    assert again.headers == {Header.WORKER: "host-1"}
+
+
+@pytest.mark.parametrize("exchange", ["test.direct", "", "test.control", "test.dead", "amq.topic"])
+def test_a_death_that_came_with_the_message_takes_it_nowhere_else(exchange: str) -> None:
+    letter = dropped(request()).message
+    headers = {**letter.headers, **FORGED, "x-death": [forged_death(exchange=exchange)]}
+    with pytest.raises(MalformedMessage, match="nothing in it that can be believed"):
+        revived(read_dead_letter(NAMES, replace(letter, headers=headers)))
+
+
+def test_a_request_that_says_it_was_an_event_reaches_the_one_plugin_all_the_same() -> None:
+    letter = dropped(request()).message
+    headers = {**letter.headers, "x-death": [forged_death(exchange="test.events")]}
+    again = revived(read_dead_letter(NAMES, replace(letter, headers=headers)))
+    assert (again.exchange, again.routing_key) == ("test.requests", "digest.act")
+
+
+def test_a_workers_letter_is_not_the_brokers_whatever_death_came_with_its_message() -> None:
+    headers = FORGED | {"x-death": [forged_death(exchange="test.events")], Header.ERROR: "mine"}
+    again = revived(buried(replace(request(), headers=headers)))
+    assert (again.exchange, again.routing_key, again.reply_to) == ("test.requests", "digest.act", None)
+    assert again.headers == {Header.WORKER: "host-1", Header.ERROR: "mine"}
 
 
 @given(MESSAGES, st.booleans())
@@ -153,7 +210,6 @@ def test_a_result_that_found_no_one_is_revived_with_what_it_tells() -> None:
     letter = buried(result)
     assert (letter.action, letter.exchange, letter.routing_key) == ("act", "", "gone")
     assert revived(letter) == result
-    assert revived(dropped(result)) == result
 
 
 def test_what_a_workers_letter_tells() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.inbox import Connect, Inbox, Post
-from warren.bus import Binding, Exchange, Message, Topology, Unroutable
+from warren.bus import Binding, Exchange, Message, QueueNotFound, Topology, TopologyConflict, Unroutable
 
 
 async def arrived(post: Post, queue: str, *expected: bytes) -> None:
@@ -74,6 +74,28 @@ async def test_another_connection_can_undo_a_binding_and_make_it_again(post: Pos
     await other.declare(Topology(bindings=(binding,)))
     await post.transport.publish(Message(b"after", exchange.name, "a"))
     await arrived(post, post.name("queue"), b"after")
+
+
+async def test_a_binding_is_made_once_and_as_often_as_one_likes(post: Post) -> None:
+    exchange = Exchange(post.name("topics"))
+    await exchange_with_queues(post, exchange, queue="a")
+    binding = Binding(post.name("queue"), exchange.name, "b.*")
+    for _ in range(2):
+        await post.transport.bind(binding)
+    await post.transport.bind()
+    await post.transport.publish(Message(b"bound", exchange.name, "b.x"))
+    await post.transport.unbind(binding)
+    await post.transport.publish(Message(b"unbound", exchange.name, "b.x"))
+    await arrived(post, post.name("queue"), b"bound")
+
+
+async def test_what_is_not_there_cannot_be_bound(post: Post) -> None:
+    exchange = Exchange(post.name("topics"))
+    await exchange_with_queues(post, exchange, queue="a")
+    with pytest.raises(QueueNotFound):
+        await post.transport.bind(Binding(post.name("nowhere"), exchange.name, "a"))
+    with pytest.raises(TopologyConflict):
+        await post.transport.bind(Binding(post.name("queue"), post.name("nothing"), "a"))
 
 
 async def test_what_is_not_bound_can_be_unbound(post: Post) -> None:

@@ -14,7 +14,7 @@ from warren.manifests import NO_POWERS, Grant, Limits, Policy, Powers, Version, 
 CASES = tomllib.loads((Path(__file__).parent / "data" / "widening.toml").read_text())["case"]
 
 #: A field of a grant, by the name it has among powers, where that is another; and what is no power at all.
-RENAMED = {"dependencies": "calls"}
+RENAMED = {"dependencies": "calls", "may_subscribe": "subscribe"}
 NO_POWER = {"plugin", "withheld"}
 
 
@@ -46,4 +46,5 @@ def test_the_powers_of_a_grant_can_be_kept_as_json() -> None:
     everything = Policy(capabilities=frozenset({"network", "filesystem", "compute", "storage"}))
     kept = Powers.of(grant(manifest, everything, Version(9, 9, 9)))
     assert all([kept.network_hosts, kept.publish, kept.read_files])
+    assert list(map(str, kept.subscribe)) == ["text.processed.#", "rooms.*"], "what it may ask for counts, too"
     assert Powers.model_validate_json(kept.model_dump_json()) == kept

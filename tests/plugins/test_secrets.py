@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.guests import ask, data, log_answer, wat, write_plugin
+from tests.guests import answering, ask, data, log_answer, needing, relaying, wat, write_plugin
 from warren.manifests import Grant, Limits, Manifest, Policy, parse_manifest
 from warren.plugins import HostCall, LoadFailed, LogLine, Outcome, PluginManager, host_function
 from warren.plugins.artefacts import CACHE_VARIABLE
@@ -394,6 +394,21 @@ async def test_a_secret_that_a_guest_puts_into_an_error_is_masked(
         told = f"{outcome.error} {outcome.logs} {outcome.host_calls} {outcome.audit} {manager.list_plugins()}"
     assert "***" in told
     assert not any(part in told for part in ("p4ss", "rabbit", "t0ken"))
+
+
+async def test_a_callee_that_fails_with_its_secret_tells_its_caller_and_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEY", "t0ken")
+    failing = answering('{"success":false,"result":null,"error":"t0ken is not valid"}')
+    write_plugin(tmp_path, "callee", failing, f'{GRANTED}[settings]\nkey = "env:API_KEY"\n')
+    write_plugin(tmp_path, "caller", relaying("callee"), needing("callee"))
+    async with PluginManager(tmp_path, policy=POLICY) as manager:
+        outcome = await manager.find("caller").run(b'{"action":"do","data":null}')
+    assert json.loads(outcome.response)["result"]["error"] == {"code": "failed", "message": "t0ken is not valid"}
+    [call] = outcome.host_calls
+    assert call.error == "failed: callee ended as failed"
+    assert "t0ken" not in f"{call} {outcome.logs} {outcome.audit} {outcome.error}"
 
 
 async def test_a_host_function_that_breaks_tells_no_secret_in_the_log(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren.plugins import Outcome
+from warren.plugins import Outcome, TopicChange
 from warren.workers.differences import MAX_NAMED, differences
 from warren.workers.trial import MAX_COMPARED_BYTES, compare
 
@@ -71,3 +71,10 @@ def test_outcomes_that_differ_are_told_with_what_was_said() -> None:
         "outcome: ok, now trap (unreachable \\u001b)",
     )
     assert compare(Outcome("trap", error="here"), Outcome("trap", error="there")) == ()
+
+
+def test_a_run_that_subscribes_to_something_else_differs() -> None:
+    old = Outcome("ok", b"{}", topic_changes=(TopicChange("rooms.1", subscribed=True),))
+    new = Outcome("ok", b"{}", topic_changes=(TopicChange("rooms.2", subscribed=True),))
+    assert compare(old, old) == ()
+    assert compare(old, new) == (".topics.rooms.1: true, now gone", ".topics.rooms.2: not there, now true")

@@ -29,11 +29,13 @@ from warren.bus import (
     connect,
     failure_body,
     mailbox_topology,
+    read_result,
     request_message,
     result_message,
 )
 from warren.bus.memory import shared_broker
 from warren.plugins import PluginManager
+from warren.workers import elsewhere
 from warren.workers.settings import WorkerSettings
 from warren.workers.worker import Worker
 
@@ -169,6 +171,14 @@ async def test_whatever_comes_back_is_an_answer_or_an_error_of_its_outcome(
     else:
         assert answered["error"]["code"] == code
         assert sentence in answered["error"]["message"]
+
+
+def test_the_words_of_a_plugin_that_failed_are_in_its_answer_and_no_error_of_its_run() -> None:
+    request = request_message(NAMES, "far", "do", None, reply_to="here")
+    for kind, told in ((OutcomeKind.FAILED, None), (OutcomeKind.TRAP, "s3cret")):
+        body = b'{"success":false,"result":null,"error":"s3cret"}'
+        message = result_message(NAMES, request, plugin="far", action="do", outcome=kind, body=body)
+        assert elsewhere._outcome(read_result(message)).error == told
 
 
 async def test_nobody_who_serves_it_is_an_error_that_the_caller_reads(fleet: Fleet, tmp_path: Path) -> None:

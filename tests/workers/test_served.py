@@ -41,6 +41,10 @@ class Unsteady(MemoryTransport):
         self._check()
         await super().declare(topology)
 
+    async def bind(self, *bindings: Binding) -> None:
+        self._check()
+        await super().bind(*bindings)
+
     async def unbind(self, *bindings: Binding) -> None:
         self._check()
         await super().unbind(*bindings)

@@ -231,6 +231,9 @@ class Recording:
     async def declare(self, topology: Topology) -> None:
         await self.transport.declare(topology)
 
+    async def bind(self, *bindings: Binding) -> None:
+        await self.transport.bind(*bindings)
+
     async def unbind(self, *bindings: Binding) -> None:
         await self.transport.unbind(*bindings)
 

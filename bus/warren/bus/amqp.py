@@ -87,6 +87,10 @@ class AmqpTransport:
         await self._once_connected(lambda: declare(self._consuming, topology))
         self._declared.remember(topology)
 
+    async def bind(self, *bindings: Binding) -> None:
+        self._check_open()
+        await self._once_connected(lambda: declare(self._consuming, Topology(bindings=bindings)))
+
     async def unbind(self, *bindings: Binding) -> None:
         self._check_open()
         self._declared.forget_bindings(bindings)  # first, or an outage meanwhile would bring them back

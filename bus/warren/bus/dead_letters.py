@@ -2,8 +2,12 @@
 
 There are two kinds. A worker writes the one (`envelopes.dead_letter_message`), whose `warren-*` headers say what
 happened. The broker makes the other of a message that took its workers down too often, or expired: `x-death` says why
-(https://www.rabbitmq.com/docs/dlx#effects), and all else is as it was. A worker's letter may have an `x-death` too,
-from the retry queues its message rested in; so what tells the kinds apart is whether a worker signed it.
+(https://www.rabbitmq.com/docs/dlx#effects), and all else is as it was. Only the broker's have an `x-death`, whoever's
+signature is on them: no worker has one in its letters.
+
+Whoever sent the message wrote its headers, and hopes perhaps to have it replayed to where they may not publish. Nor is
+`x-death` proof: RabbitMQ 3 adds to an entry that came with the message, and keeps what that says. What nobody can
+forge of the broker's letters is the mailbox they died in, and their key, which is still the message's own.
 
 Nothing is refused here. Anybody can put anything into the queue, and it has to be listed to be got rid of.
 """
@@ -16,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from .envelopes import DELIVERY_COUNT, ON_MESSAGE
+from .envelopes import BROKERS_HEADERS, MORE_KEYS, ON_MESSAGE
 from .errors import MalformedMessage
 from .messages import DIRECT_REPLY_TO, EVENT_TYPE, RESULT_TYPE, Header, Message
 from .topology import Names
@@ -31,12 +35,6 @@ BROKER_REASONS: Final[Mapping[str, str]] = {
     "maxlen": "its queue was full",
 }
 
-#: What RabbitMQ writes into a message that it dead-letters, or hands over once more.
-_BROKERS_HEADERS: Final = frozenset(
-    {"x-death", DELIVERY_COUNT, "x-acquired-count"}
-    | {f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")}
-)
-
 #: What a worker's letter tells of itself, over what its message may have had under the same names.
 _TOLD: Final = (
     Header.OUTCOME,
@@ -50,6 +48,8 @@ _TOLD: Final = (
 _ORIGIN: Final = frozenset(
     {Header.ORIGINAL_EXCHANGE, Header.ORIGINAL_KEY, Header.ORIGINAL_REPLY_TO, Header.ORIGINAL_EXPIRATION}
 )
+
+_NOT_REVIVED: Final = BROKERS_HEADERS | MORE_KEYS | _ORIGIN
 
 #: The last millisecond of the year 9999. What died later did not.
 _LATEST_MS: Final = 253_402_300_799_999
@@ -101,7 +101,7 @@ class DeadLetter:
 def read_dead_letter(names: Names, message: Message) -> DeadLetter:
     """What `message`, from the queue of dead letters, tells. What it tells wrongly it does not tell."""
     trace = read_trace_context(message.headers)
-    read = _read_workers if _text(message.headers.get(Header.WORKER)) else _read_brokers
+    read = _read_brokers if "x-death" in message.headers else _read_workers
     return replace(read(names, message), trace_id=trace.trace_id if trace else None)
 
 
@@ -130,10 +130,9 @@ def _read_workers(_: Names, message: Message) -> DeadLetter:
 def _read_brokers(names: Names, message: Message) -> DeadLetter:
     headers = message.headers
     death = _latest_death(headers)
-    exchange, key = _origin(headers)
-    if exchange is None:  # else it was retried: it came to its death from a retry queue
-        exchange, key = _text(death.get("exchange")), _text(_first(death.get("routing-keys")))
-    plugin = _plugin(names, _text(death.get("queue")) or "", exchange, key or "")
+    queue = _text(death.get("queue")) or ""
+    exchange, key = _brokers_origin(names, message, queue, _text(death.get("exchange")))
+    plugin = _plugin(names, queue, exchange, key or "")
     reason = _text(death.get("reason")) or UNKNOWN
     return DeadLetter(
         plugin=plugin,
@@ -146,8 +145,8 @@ def _read_brokers(names: Names, message: Message) -> DeadLetter:
         version_requirement=_text(headers.get(Header.VERSION)),
         died_ms=_time_ms(_milliseconds(death.get("time"))),
         trace_id=None,
-        exchange=exchange if key is not None else None,
-        routing_key=key if exchange is not None else None,
+        exchange=exchange,
+        routing_key=key,
         reply_to=message.reply_to,
         message=message,
     )
@@ -161,6 +160,7 @@ def revived(letter: DeadLetter) -> Message:
       or hopes so;
     - a direct reply-to address is dropped: that caller has stopped waiting, and the result is published instead, for
       whoever listens. A queue of somebody's own stays the address: it may be there still;
+    - `CC` and `BCC` are dropped: nobody else's queue is to get it, and what they name got it the first time;
     - it does not expire, as with RabbitMQ's own dead-lettering: the time it had is over;
     - it stays in the trace of the run that it died of, where it had brought none.
 
@@ -170,7 +170,7 @@ def revived(letter: DeadLetter) -> Message:
     Raises MalformedMessage for a letter that does not tell where it is from.
     """
     if letter.exchange is None or letter.routing_key is None:
-        raise MalformedMessage("nothing in it tells where it was published first")
+        raise MalformedMessage("nothing in it that can be believed tells where it was published first")
     message = letter.message
     headers = dict(message.headers)
     if letter.worker is not None:
@@ -189,7 +189,7 @@ def revived(letter: DeadLetter) -> Message:
         routing_key=letter.routing_key,
         reply_to=None if letter.answers_nobody else letter.reply_to,
         expiration_ms=None,
-        headers={name: value for name, value in headers.items() if name not in _BROKERS_HEADERS | _ORIGIN},
+        headers={name: value for name, value in headers.items() if name not in _NOT_REVIVED},
     )
 
 
@@ -222,6 +222,27 @@ class DeadLetterFilter:
 def _origin(headers: Mapping[str, Any]) -> tuple[str, str] | tuple[None, None]:
     exchange, key = _text(headers.get(Header.ORIGINAL_EXCHANGE)), _text(headers.get(Header.ORIGINAL_KEY))
     return (None, None) if exchange is None or key is None else (exchange, key)
+
+
+def _brokers_origin(
+    names: Names, message: Message, queue: str, claimed: str | None
+) -> tuple[str, str] | tuple[None, None]:
+    """Where a message was published first that the broker found dead in `queue`, and that it claims to have come by.
+
+    A key that is the mailbox's name has what a worker sent again, whose word the headers then are, or what was put
+    there by somebody who may. Of what else claims to be an event, what may be a request to this plugin is taken for
+    one: as that it can reach this plugin only.
+    """
+    key = message.routing_key
+    is_mailbox = queue.startswith(names.mailbox(""))
+    if is_mailbox and key == queue:
+        exchange, first_key = _origin(message.headers)
+        return (names.direct, key) if exchange is None or first_key is None else (exchange, first_key)
+    if claimed == names.events and is_mailbox:
+        plugin, _, action = key.partition(".")
+        is_request = plugin == queue.removeprefix(names.mailbox("")) and "." not in action
+        return names.requests if is_request else names.events, key
+    return (names.requests, key) if claimed == names.requests else (None, None)
 
 
 def _latest_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -55,10 +55,19 @@ DELIVERY_COUNT: Final = "x-delivery-count"
 
 #: RabbitMQ routes by these as by the routing key (https://www.rabbitmq.com/docs/sender-selected). Whoever may publish
 #: requests must not have a worker, which may do more, publish them to queues of their choice.
-_MORE_KEYS: Final = frozenset({"CC", "BCC"})
+MORE_KEYS: Final = frozenset({"CC", "BCC"})
 
-#: What a dead letter tells in its own words, or does not need to.
-_OF_THE_LAST_ATTEMPT: Final = frozenset({DELIVERY_COUNT, Header.RESOLVED_VERSION})
+#: What RabbitMQ writes into a message that it dead-letters, or hands over once more.
+BROKERS_HEADERS: Final = frozenset(
+    {"x-death", DELIVERY_COUNT, "x-acquired-count"}
+    | {f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")}
+)
+
+#: What a dead letter tells in its own words, or does not need to; and `x-death`, by which the broker's are known.
+_NOT_IN_LETTERS: Final = BROKERS_HEADERS | MORE_KEYS | {Header.RESOLVED_VERSION}
+
+#: How the headers begin that tell what the letter displaced. Those of its message are nobody's word.
+_ORIGINALS: Final = Header.original("")
 
 
 @record
@@ -284,7 +293,7 @@ def retry_message(
     `version` is that of the plugin it was tried with. `passed_on` is how often it was left to another worker in this
     try, the broker's redeliveries included.
     """
-    dropped = {DELIVERY_COUNT, Header.PASSED_ON, *_MORE_KEYS}
+    dropped = {DELIVERY_COUNT, Header.PASSED_ON, *MORE_KEYS}
     headers = {name: value for name, value in message.headers.items() if name not in dropped}
     headers[Header.ATTEMPT] = attempt
     if version is not None:
@@ -357,7 +366,7 @@ def _origin(names: Names, message: Message) -> dict[str, Any]:
 
 def passed_on_message(names: Names, message: Message, plugin: str) -> Message:
     """`message` for the mailbox of `plugin`, which it did not find itself."""
-    headers = {name: value for name, value in message.headers.items() if name not in _MORE_KEYS}
+    headers = {name: value for name, value in message.headers.items() if name not in MORE_KEYS}
     headers |= _origin(names, message)
     return replace(message, exchange=names.direct, routing_key=names.mailbox(plugin), headers=headers)
 
@@ -367,7 +376,7 @@ def _fitting_headers(message: Message) -> dict[str, Any]:
     room = MAX_HEADERS_BYTES
     for name, value in message.headers.items():
         size = headers_size({name: value})
-        if name not in _OF_THE_LAST_ATTEMPT and name not in _MORE_KEYS and size <= room:
+        if name not in _NOT_IN_LETTERS and not name.startswith(_ORIGINALS) and size <= room:
             headers[name] = value
             room -= size
     return headers

@@ -147,6 +147,9 @@ class MemoryTransport:
         self._broker.declare(topology)
         self._transient += [queue for queue in topology.queues if queue.transient]
 
+    async def bind(self, *bindings: Binding) -> None:
+        await self.declare(Topology(bindings=bindings))
+
     async def unbind(self, *bindings: Binding) -> None:
         self._check_open()
         for binding in bindings:

@@ -65,6 +65,13 @@ class Transport(Protocol):
         """
         ...
 
+    async def bind(self, *bindings: Binding) -> None:
+        """Make bindings once, between what is there; idempotent. They are not made again after an outage.
+
+        Raises `QueueNotFound`, and `TopologyConflict` where there is no such exchange.
+        """
+        ...
+
     async def unbind(self, *bindings: Binding) -> None:
         """Undo bindings, whoever made them; idempotent, also where there is no such queue or exchange.
 

@@ -185,9 +185,13 @@ class Metadata(Section):
 
 
 class Bus(Section):
-    """The topics the plugin hears, and those it may publish on: none, unless it says so."""
+    """The topics the plugin hears, and those it may publish on: none, unless it says so.
+
+    It hears `subscribe` from the start, and what it subscribes to while it runs, which one of both lists has to cover.
+    """
 
     subscribe: tuple[TopicField, ...] = ()
+    may_subscribe: tuple[TopicField, ...] = ()
     publish: tuple[TopicField, ...] = ()
 
 

@@ -221,6 +221,7 @@ class Grant:
     environment_vars: tuple[str, ...] = ()
     publish: tuple[TopicPattern, ...] = ()
     subscribe: tuple[TopicPattern, ...] = ()
+    may_subscribe: tuple[TopicPattern, ...] = ()
     dependencies: tuple[PluginDependency, ...] = ()
     withheld: tuple[Withheld, ...] = ()
 
@@ -232,6 +233,14 @@ class Grant:
     def may_publish(self, topic: str) -> bool:
         """Whether `topic` is well formed and among those granted."""
         return is_topic(topic) and any(pattern.matches(topic) for pattern in self.publish)
+
+    def may_hear(self, topic: str) -> bool:
+        """Whether events on `topic` may reach the plugin."""
+        return any(pattern.matches(topic) for pattern in (*self.subscribe, *self.may_subscribe))
+
+    def may_bind(self, pattern: TopicPattern) -> bool:
+        """Whether the plugin may subscribe to all of `pattern`: one that it was granted covers it."""
+        return any(covers_topic(granted, pattern) for granted in (*self.subscribe, *self.may_subscribe))
 
     def may_call(self, plugin: str) -> VersionReq | None:
         """The versions of `plugin` that this one may call; None when it may call none."""
@@ -270,6 +279,7 @@ def grant(manifest: Manifest, policy: Policy, runtime_version: Version) -> Grant
         environment_vars=variables,
         publish=_granted("publish", manifest.bus.publish, allowed.publish, covers_topic, withheld),
         subscribe=_granted("subscribe", manifest.bus.subscribe, allowed.subscribe, covers_topic, withheld),
+        may_subscribe=_granted("may_subscribe", manifest.bus.may_subscribe, allowed.subscribe, covers_topic, withheld),
         dependencies=manifest.dependencies,
         withheld=(*withheld, *lowered),  # the last, for those above have added theirs
     )

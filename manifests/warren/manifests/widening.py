@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 class Powers(Section):
-    """What a plugin may do, and how much of it; `calls` are the plugins that it may call."""
+    """What a plugin may do, and how much of it; `calls` are the plugins that it may call.
+
+    `subscribe` is all that it may hear, from the start or once it asks for it.
+    """
 
     capabilities: tuple[Capability, ...]
     read_files: tuple[Glob, ...]
@@ -43,7 +46,7 @@ class Powers(Section):
             private_networks=grant.private_networks,
             environment_vars=grant.environment_vars,
             publish=grant.publish,
-            subscribe=grant.subscribe,
+            subscribe=(*grant.subscribe, *grant.may_subscribe),
             calls=tuple(one.name for one in grant.dependencies),
             limits=grant.limits,
         )

@@ -33,7 +33,18 @@ from .host_functions import EmbedderFunction, HostRun, host_function
 from .installed_functions import InstalledFunction, enabled_functions, installed_functions
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
-from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
+from .outcome import (
+    AuditEvent,
+    AuditSeverity,
+    Callee,
+    GuestMessage,
+    HostCall,
+    LogLine,
+    Outcome,
+    RunKind,
+    TopicChange,
+    Trail,
+)
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import data_folder
 from .policies import read_policy
@@ -80,6 +91,7 @@ __all__ = [
     "RunKind",
     "SecurityViolation",
     "StillNeeded",
+    "TopicChange",
     "Trail",
     "UnexpectedAnswer",
     "UpgradeParked",

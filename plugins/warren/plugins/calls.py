@@ -84,8 +84,10 @@ class PluginCalls:
         outcome = await self._run(session, wanted, requirement)
         if outcome.kind == "ok":
             return from_json(outcome.response)["result"]
-        error = from_json(outcome.response)["error"] if outcome.kind == "failed" else outcome.error
-        raise HostFunctionError(outcome.kind, error or f"{wanted.plugin} ended as {outcome.kind}")
+        ended = f"{wanted.plugin} ended as {outcome.kind}"
+        if outcome.kind == "failed":  # what it says then is its own, secrets and all: for its caller, not for the trace
+            raise HostFunctionError("failed", from_json(outcome.response)["error"] or ended, told=ended)
+        raise HostFunctionError(outcome.kind, outcome.error or ended)
 
     async def _run(self, session: HostSession, wanted: _Arguments, requirement: VersionReq) -> Outcome:
         trail = session.trail and session.trail.step()

@@ -207,15 +207,19 @@ class UnexpectedAnswer(RunFailed):
 
 
 class HostFunctionError(PluginError):
-    """Raised by a host function to answer its guest with an error that the guest may handle."""
+    """Raised by a host function to answer its guest with an error that the guest may handle.
 
-    def __init__(self, code: str, message: str) -> None:
+    `told` is what is recorded of it, where `message` is not the host's to repeat.
+    """
+
+    def __init__(self, code: str, message: str, *, told: str | None = None) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.told = message if told is None else told
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        return f"{self.code}: {self.told}"
 
 
 class GuestFault(PluginError):

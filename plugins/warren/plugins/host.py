@@ -1,7 +1,7 @@
 """The host's side of one run: what its imports did, and the functions that `host_call` reaches by name.
 
-Host functions take and give JSON values. What they do that others would see (messages) is not done here but recorded,
-and becomes part of the run's outcome: a run that does not end well has had no effect.
+Host functions take and give JSON values. What they do that others would see (messages, subscriptions) is not done here
+but recorded, and becomes part of the run's outcome: a run that does not end well has had no effect.
 """
 
 from __future__ import annotations
@@ -16,11 +16,22 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from warren.manifests import Grant, is_plugin_name, is_topic
+from warren.manifests import Grant, InvalidValue, TopicPattern, is_plugin_name, is_topic
 
 from .errors import GuestFault, HostFunctionError
 from .module import shown
-from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLevel, LogLine, Outcome, Trail
+from .outcome import (
+    AuditEvent,
+    AuditSeverity,
+    Callee,
+    GuestMessage,
+    HostCall,
+    LogLevel,
+    LogLine,
+    Outcome,
+    TopicChange,
+    Trail,
+)
 from .plugin_folder import PluginFolder
 from .secrets import NO_SECRETS, Secrets
 from .wasi_descriptors import Files
@@ -40,6 +51,7 @@ class Caps:
     log_bytes: int = 64 << 10
     messages: int = 1_000
     message_bytes: int = 1 << 20
+    topic_changes: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,7 @@ class HostSession:
     __slots__ = (
         "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
         "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_surroundings", "_timeout_s", "depth",
-        "grant", "host_calls", "host_ns", "logs", "messages", "trail",
+        "grant", "host_calls", "host_ns", "logs", "messages", "topic_changes", "trail",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +114,7 @@ class HostSession:
         self._timeout_s = timeout_s
         self.logs: list[LogLine] = []
         self.messages: list[GuestMessage] = []
+        self.topic_changes: tuple[TopicChange, ...] = ()
         self.host_calls: list[HostCall] = []
         self.host_ns = 0
         self._functions = functions
@@ -202,6 +215,27 @@ class HostSession:
             raise GuestFault("output_too_large", f"the guest sent more than {limits} in one run")
         self.messages.append(message)
 
+    def change_topic(self, pattern: TopicPattern, *, subscribed: bool) -> None:
+        """Keep a change until the run has ended well; of several to one pattern the last counts.
+
+        Raises `GuestFault` when the plugin may not hear all of `pattern`, or changes too much. To hear less is its own
+        affair.
+        """
+        if subscribed and not self.grant.may_bind(pattern):
+            reason = f"the plugin may not subscribe to {pattern.text!r}: no pattern in its [bus] covers that"
+            self.refused("subscribe", pattern.text, reason)
+            raise GuestFault("denied", reason)
+        self.used("subscribe" if subscribed else "unsubscribe", pattern.text)
+        self._hold_topic_change(TopicChange(pattern.text, subscribed))
+
+    def _hold_topic_change(self, change: TopicChange) -> None:
+        about = (change.topic, change.plugin)
+        others = tuple(one for one in self.topic_changes if (one.topic, one.plugin) != about)
+        if len(others) >= self._caps.topic_changes:
+            reason = f"the guest changed more than {self._caps.topic_changes:,} subscriptions in one run"
+            raise GuestFault("output_too_large", reason)
+        self.topic_changes = (*others, change)
+
     def adopt(self, plugin: str, version: str | None, outcome: Outcome, trail: Trail | None) -> None:
         """The host call under way has had `plugin` run: what came of it is this run's, and within its caps.
 
@@ -212,7 +246,13 @@ class HostSession:
             calls = 0
         self._recorded_calls += calls
         kept = replace(
-            outcome, response=b"", logs=(), messages=(), audit=(), host_calls=outcome.host_calls if calls else ()
+            outcome,
+            response=b"",
+            logs=(),
+            messages=(),
+            audit=(),
+            topic_changes=(),
+            host_calls=outcome.host_calls if calls else (),
         )
         self._callee = Callee(plugin, version, kept, trail)
         for event in outcome.audit:
@@ -222,6 +262,8 @@ class HostSession:
                 self.logs.append(replace(line, plugin=line.plugin or plugin))
         for message in outcome.messages:
             self._hold_back(replace(message, sender=message.sender or plugin))
+        for change in outcome.topic_changes:
+            self._hold_topic_change(replace(change, plugin=change.plugin or plugin))
 
     def call(self, name: bytes, arguments: bytes) -> bytes | Coroutine[Any, Any, bytes]:
         """Run the host function of that name; its answer as the guest reads it, at once or after waiting."""
@@ -360,4 +402,38 @@ def send_message(session: HostSession, arguments: Any) -> None:
     session.send(GuestMessage(to, topic, as_json(values.get("payload"))))
 
 
-STANDARD_FUNCTIONS: Final[Mapping[str, HostFunction]] = {"get_time": get_time, "send_message": send_message}
+@changes_nothing
+def subscribe(session: HostSession, arguments: Any) -> None:
+    """Have the plugin sent what matches `{"topic": pattern}`, from the good end of its run until it unsubscribes."""
+    session.change_topic(_topic_pattern("subscribe", arguments), subscribed=True)
+
+
+@changes_nothing
+def unsubscribe(session: HostSession, arguments: Any) -> None:
+    """End what `subscribe` began, once the run has ended well. Not to be subscribed is no error."""
+    pattern = _topic_pattern("unsubscribe", arguments)
+    if pattern in session.grant.subscribe:
+        reason = f"{shown(pattern.text)} stays: it stands in [bus] subscribe, not in may_subscribe"
+        raise HostFunctionError("invalid_arguments", reason)
+    session.change_topic(pattern, subscribed=False)
+
+
+def _topic_pattern(function: str, arguments: Any) -> TopicPattern:
+    if not isinstance(arguments, dict) or arguments.keys() != {"topic"}:
+        raise HostFunctionError("invalid_arguments", f"{function} takes an object of topic")
+    topic = cast("dict[str, Any]", arguments)["topic"]
+    if not isinstance(topic, str):
+        raise HostFunctionError("invalid_arguments", f"'topic' is not a topic pattern: {shown(str(topic))}")
+    try:
+        return TopicPattern.parse(topic)
+    except InvalidValue as error:
+        reason = f"'topic' is not a topic pattern: {shown(topic)}: {error.reason}"
+        raise HostFunctionError("invalid_arguments", reason) from None
+
+
+STANDARD_FUNCTIONS: Final[Mapping[str, HostFunction]] = {
+    "get_time": get_time,
+    "send_message": send_message,
+    "subscribe": subscribe,
+    "unsubscribe": unsubscribe,
+}

@@ -50,6 +50,18 @@ class GuestMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicChange:
+    """A pattern of topics that a guest asked to be sent from now on, or no more; done once its run has ended well.
+
+    `plugin`: whose mailbox it is, if not that of the plugin whose run it was.
+    """
+
+    topic: str
+    subscribed: bool
+    plugin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEvent:
     """One use of a granted power, or one that was refused: then `refusal` says why.
 
@@ -105,9 +117,10 @@ class Outcome:
     """How one run ended, and what it used. Nobody changes it.
 
     `response` is the guest's own answer, byte for byte, when it gave one (`ok`, `failed`), else empty; `error` is a
-    sentence when it did not. `messages` is empty unless the run ended `ok`. `memory_bytes` is the peak size of the
-    guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of it went by in
-    host functions, of which `host_calls` lists the first. `audit` is what it did that an operator may want to know of.
+    sentence when it did not. `messages` and `topic_changes` are empty unless the run ended `ok`. `memory_bytes` is the
+    peak size of the guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of
+    it went by in host functions, of which `host_calls` lists the first. `audit` is what it did that an operator may
+    want to know of.
     """
 
     kind: RunKind
@@ -123,3 +136,4 @@ class Outcome:
     host_calls: tuple[HostCall, ...] = ()
     backtrace: tuple[str, ...] = ()
     audit: tuple[AuditEvent, ...] = ()
+    topic_changes: tuple[TopicChange, ...] = ()

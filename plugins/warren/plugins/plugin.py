@@ -122,7 +122,7 @@ class Plugin:
                 self._actions.check_response(typed_action, outcome.response)
             except GuestFault as fault:
                 error = self._sandbox.masked(fault.reason)  # it quotes the answer
-                outcome = replace(outcome, kind=fault.kind, error=error, response=b"", messages=())
+                outcome = replace(outcome, kind=fault.kind, error=error, response=b"", messages=(), topic_changes=())
         return self._counted(outcome)
 
     @property

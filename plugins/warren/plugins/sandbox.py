@@ -157,6 +157,7 @@ class Sandbox:
                 tuple(session.host_calls),
                 backtrace,
                 session.finished_audit(),
+                session.topic_changes if kind == "ok" else (),
             )
             return self._surroundings.secrets.mask_outcome(outcome) if self._has_secrets else outcome
         finally:

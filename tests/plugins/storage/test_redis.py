@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -70,6 +71,35 @@ async def test_a_server_that_has_forgotten_the_scripts_is_given_them_again(
     await write(storage, plugin, b"key")
     await admin.script_flush()
     assert await storage.get(plugin, b"key", timeout_s=LIMIT_S) == b"1"
+
+
+async def test_what_expires_of_a_plugin_that_never_writes_again_goes_with_the_last_of_it(
+    admin: Redis, storage: Storage, plugin: str
+) -> None:
+    names = [f"warren:storage:{{{plugin}}}:{part}" for part in PARTS]
+
+    async def left_ms() -> set[int]:
+        return {await admin.pttl(name) for name in names}
+
+    async def expiring(key: bytes, ttl_ms: int) -> None:
+        await storage.write(plugin, key, b"1", quota_bytes=QUOTA_BYTES, timeout_s=LIMIT_S, ttl_ms=ttl_ms)
+
+    await expiring(b"later", 100_000)
+    await expiring(b"soon", 1_000)
+    assert all(90_000 < left <= 100_000 for left in await left_ms())
+    await write(storage, plugin, b"for good")
+    assert await left_ms() == {-1}
+    assert await storage.get(plugin, b"later", timeout_s=LIMIT_S) == b"1"
+    await write(storage, plugin, b"for good", NOTHING)
+    assert all(90_000 < left <= 100_000 for left in await left_ms())
+    await write(storage, plugin, b"later", NOTHING)
+    await expiring(b"soon", 50)
+    async with asyncio.timeout(LIMIT_S):
+        while await admin.exists(*names):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    await write(storage, plugin, b"again")
+    assert await left_ms() == {-1, -2}, "there is nothing that expires"
+    assert await admin.get(names[3]) == b"70", "it is counted from nothing"
 
 
 async def test_one_that_is_away_when_it_is_opened_is_said_to_be_and_used_later(

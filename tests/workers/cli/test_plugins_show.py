@@ -24,6 +24,7 @@ optional = true
 optional = ["compute", "network"]
 [bus]
 subscribe = ["greetings.#"]
+may_subscribe = ["rooms.*"]
 publish = ["hello.said"]
 [settings]
 greeting = "a secret"
@@ -74,6 +75,7 @@ def test_its_json_has_everything_under_names_that_stay(folder: Path) -> None:
             "resources": {},
             "publish": ["hello.said"],
             "subscribe": ["greetings.#"],
+            "may_subscribe": ["rooms.*"],
         },
         "upgrade": {"waits": False, "approved": False, "predecessor": None, "more": []},
         "grant": {
@@ -84,6 +86,7 @@ def test_its_json_has_everything_under_names_that_stay(folder: Path) -> None:
             "notes": ["the capability 'network' is not granted"],
         },
         "subscribe": ["greetings.#"],
+        "may_subscribe": ["rooms.*"],
         "publish": ["hello.said"],
         "dependencies": [{"name": "digest", "version_req": "^1", "optional": True}],
         "settings": ["greeting"],

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -34,7 +34,7 @@ from warren.bus import (
     retry_topology,
 )
 from warren.manifests import Retry
-from warren.plugins import GuestMessage, Outcome, Plugin
+from warren.plugins import GuestMessage, Outcome, Plugin, TopicChange
 
 from .metrics import WorkerMetrics
 from .outcomes import dispose
@@ -55,6 +55,21 @@ PLAIN_KINDS: Final = frozenset({"ok", "failed"})
 OUTCOME_KINDS: Final = {kind.value: kind for kind in OutcomeKind}
 
 _NO_RETRY: Final = Retry()
+
+#: Binds the mailbox of the plugin of that name, and unbinds it. Raises `BusError`, `TooManyTopics`.
+ChangeTopics = Callable[[str, Sequence[TopicChange]], Awaitable[None]]
+
+
+class TooManyTopics(Exception):
+    """A plugin would subscribe to more topics at run time than one may."""
+
+    def __init__(self, plugin: str, limit: int) -> None:
+        super().__init__(plugin, limit)
+        self.plugin = plugin
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.plugin} may subscribe to {self.limit:,} patterns at run time, and no more; it has to unsubscribe"
 
 
 @record
@@ -111,6 +126,7 @@ class Answers:
         *,
         export_spans: Callable[[list[Span]], None] | None,
         reply_queues: tuple[str, ...],
+        change_topics: ChangeTopics,
     ) -> None:
         """`reply_queues` is what the names of queues begin with that results may be sent to."""
         self._transport = transport
@@ -119,6 +135,7 @@ class Answers:
         self._metrics = metrics
         self._export_spans = export_spans
         self._reply_queues = reply_queues
+        self._change_topics = change_topics
         self._retry_queues: dict[str, float] = {}
 
     async def answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Outcome:
@@ -133,11 +150,17 @@ class Answers:
             if not run.outcome.response:
                 raise
             self._metrics.publish_failed(error)
-            reason = f"the answer is too large: {error}"
-            told = replace(run.outcome, kind="output_too_large", error=reason, response=b"", messages=())
-            await self._answer(plugin_name, message, replace(run, outcome=told), spans)
-            return told
+            return await self._answer_too_large(plugin_name, message, run, spans, f"the answer is too large: {error}")
+        except TooManyTopics as error:
+            return await self._answer_too_large(plugin_name, message, run, spans, str(error))
         return run.outcome
+
+    async def _answer_too_large(
+        self, plugin_name: str, message: Message, run: Run, spans: RunSpans, reason: str
+    ) -> Outcome:
+        told = replace(run.outcome, kind="output_too_large", error=reason, response=b"", messages=(), topic_changes=())
+        await self._answer(plugin_name, message, replace(run, outcome=told), spans)
+        return told
 
     async def _answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> None:
         kind = OUTCOME_KINDS[run.outcome.kind]
@@ -149,8 +172,11 @@ class Answers:
                 return
             if disposition.dead_letter:
                 await self._bury(message, run, plugin_name, spans.context)
-        elif run.outcome.messages and run.request:
-            await self._send_all(plugin_name, run.request, run.outcome.messages, spans)
+        else:
+            if run.outcome.topic_changes:  # first: what the plugin asks others for may be answered there
+                await self._change_topics(plugin_name, run.outcome.topic_changes)
+            if run.outcome.messages and run.request:
+                await self._send_all(plugin_name, run.request, run.outcome.messages, spans)
         await self._publish_result(plugin_name, message, run, spans)
         if self._export_spans:
             self._export_spans(spans.spans)
@@ -237,6 +263,7 @@ class Answers:
         return (
             outcome.kind in PLAIN_KINDS
             and not outcome.messages
+            and not outcome.topic_changes
             and len(outcome.response) <= MAX_PLAIN_BYTES
             and self._export_spans is None
         )

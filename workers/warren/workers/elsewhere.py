@@ -80,10 +80,11 @@ def _outcome(result: Result) -> Outcome:
     """Raises `MalformedMessage` for an answer that is none."""
     kind = _KINDS[result.outcome]
     answer = {"success": result.success, "result": result.result, "error": result.error}
+    has_answered = kind in ("ok", "failed")
     return Outcome(
         kind,
-        to_json(answer) if kind in ("ok", "failed") else b"",
-        result.error,
+        to_json(answer) if has_answered else b"",
+        None if has_answered else result.error,  # its own words, else; they are in the answer
         fuel=result.fuel,
         memory_bytes=result.memory_bytes,
         duration_us=result.duration_us,

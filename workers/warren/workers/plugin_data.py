@@ -10,7 +10,7 @@ from warren.manifests import Capability, Grant, Manifest, Withheld
 
 #: Fields of a grant that are shown under names of their own; all others are permissions.
 _NO_PERMISSIONS: Final = frozenset(
-    {"plugin", "capabilities", "limits", "publish", "subscribe", "dependencies", "withheld"}
+    {"plugin", "capabilities", "limits", "publish", "subscribe", "may_subscribe", "dependencies", "withheld"}
 )
 
 #: Permissions that mean nothing without a capability.
@@ -39,6 +39,7 @@ def public_data(manifest: Manifest, grant: Grant) -> dict[str, Any]:
             "notes": grant.notes,
         },
         "subscribe": [str(pattern) for pattern in grant.subscribe],
+        "may_subscribe": [str(pattern) for pattern in grant.may_subscribe],
         "publish": [str(pattern) for pattern in grant.publish],
         "dependencies": [dependency.model_dump() for dependency in manifest.dependencies],
         "settings": list(manifest.settings),
@@ -57,7 +58,7 @@ def asked(manifest: Manifest) -> dict[str, Any]:
         "capabilities": manifest.capabilities.model_dump(mode="json"),
         "permissions": manifest.permissions.model_dump(mode="json", exclude={"system_calls"}),
         "resources": manifest.resources.model_dump(mode="json", exclude_none=True),
-        **manifest.bus.model_dump(mode="json", include={"publish", "subscribe"}),
+        **manifest.bus.model_dump(mode="json", include={"publish", "subscribe", "may_subscribe"}),
     }
 
 

@@ -11,6 +11,11 @@ older manifest: the newest word holds, and they follow when their folder does. U
 when it starts or has lost the broker, and unbinds it in its turn when it sees the new manifest. (Rejected: to unbind
 only when no worker wants a topic. Nobody can know that, and a plugin would be sent for ever what it no longer reads.)
 
+What a plugin subscribes to at run time is bound by the worker whose run it was, once, for all workers, and stays with
+the broker: over restarts, outages and reloads, until a run anywhere unsubscribes. A worker that bound it unbinds it,
+too, when no version grants it any more; one that did not cannot know of it, and rejects what still comes by it. (See
+`Worker`. Rejected: to have workers tell each other, or keep a list; the broker has one, and a second may be wrong.)
+
 Nothing is kept of what has happened, only of what there is: after each change what is served is compared with what is
 loaded, plugin by plugin, and made the same; while the broker is away, again and again.
 """
@@ -19,14 +24,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain, repeat
 from typing import Final
 
 from warren.bus import Binding, BusError, Delivery, Topology, Transport, mailbox_topology
-from warren.plugins import LifecycleEvent, PluginManager, PluginRefused
+from warren.manifests import TopicPattern
+from warren.plugins import LifecycleEvent, PluginManager, PluginRefused, TopicChange
 
+from .answers import TooManyTopics
 from .mailbox import Mailbox, Served
 from .metrics import WorkerMetrics
 from .settings import WorkerSettings
@@ -42,6 +49,9 @@ ServePlugin = Callable[[str, Sequence[Delivery]], Sequence[Served]]
 Patterns = frozenset[str]
 
 NO_PATTERNS: Final[Patterns] = frozenset()
+
+#: Patterns that one plugin's mailbox may be bound to at run time from here: each is a binding in the broker's memory.
+MAX_RUN_TIME_TOPICS: Final = 1_000
 
 
 class ServedPlugins:
@@ -67,6 +77,9 @@ class ServedPlugins:
         self._mailboxes: dict[str, Mailbox] = {}
         #: Topics that each mailbox was bound to from here, and may still be.
         self._bound: dict[str, Patterns] = {}
+        #: Patterns it was bound to at run time from here, and those of them that its plugin is no longer granted.
+        self._at_run_time: dict[str, set[str]] = {}
+        self._withdrawn: dict[str, set[str]] = {}
         self._troubles: dict[str, BusError] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._is_open = False
@@ -92,6 +105,27 @@ class ServedPlugins:
                 return f"the mailbox of {name} is not yet as its plugin is" + (f": {trouble}" if trouble else "")
         return None
 
+    async def change_topics(self, plugin_name: str, changes: Sequence[TopicChange]) -> None:
+        """Do what a run asked for. Raises `BusError`, and `TooManyTopics` before anything is done."""
+        by_name: dict[str, dict[str, bool]] = {}
+        for change in changes:
+            by_name.setdefault(change.plugin or plugin_name, {})[change.topic] = change.subscribed
+        for name, wanted in by_name.items():
+            if len(self._with_changes(name, wanted)) > MAX_RUN_TIME_TOPICS:
+                raise TooManyTopics(name, MAX_RUN_TIME_TOPICS)
+        for name, wanted in by_name.items():
+            # Before it is done: if the broker's answer is lost, it may be done all the same.
+            self._at_run_time[name] = self._with_changes(name, wanted)
+            of_manifest = self._bound.get(name, NO_PATTERNS)
+            coming = [pattern for pattern, subscribed in wanted.items() if subscribed and pattern not in of_manifest]
+            going = [pattern for pattern, subscribed in wanted.items() if not subscribed and pattern not in of_manifest]
+            await self._transport.bind(*(self._binding(name, pattern) for pattern in coming))
+            await self._transport.unbind(*(self._binding(name, pattern) for pattern in going))
+
+    def _with_changes(self, name: str, wanted: Mapping[str, bool]) -> set[str]:
+        kept = self._at_run_time.get(name, set()) - wanted.keys()
+        return kept.union(pattern for pattern, subscribed in wanted.items() if subscribed)
+
     async def drain(self, limit_s: float) -> None:
         """Take nothing more, and follow nothing more; see `Mailbox.drain`."""
         self._stop_observing()
@@ -108,7 +142,19 @@ class ServedPlugins:
         name = event.plugin.name
         if name in self._mailboxes and name not in self._wanted():
             self._mailboxes[name].hold()  # at once: there is nothing left to serve its deliveries with
+        self._withdraw(name)
         self._follow(name)
+
+    def _withdraw(self, name: str) -> None:
+        """Note what was bound at run time, and no version of the plugin is granted any more."""
+        grants = [plugin.grant for plugin in self._manager.plugins() if plugin.name == name]
+        if not grants:  # it is gone, and its mailbox stays as it is
+            return
+        patterns = {pattern: TopicPattern.parse(pattern) for pattern in self._at_run_time.get(name, ())}
+        gone = {text for text, pattern in patterns.items() if not any(grant.may_bind(pattern) for grant in grants)}
+        if gone:
+            self._at_run_time[name] -= gone
+            self._withdrawn.setdefault(name, set()).update(gone)
 
     def _wanted(self) -> dict[str, Patterns]:
         """The plugins that are loaded, each with the topics of all its versions."""
@@ -122,7 +168,8 @@ class ServedPlugins:
         mailbox = self._mailboxes.get(name)
         if mailbox is None or name not in wanted:
             return mailbox is not None or name in wanted
-        return mailbox.is_draining or name in self._troubles or wanted[name] != self._bound.get(name)
+        is_bound = wanted[name] == self._bound.get(name) and name not in self._withdrawn
+        return mailbox.is_draining or name in self._troubles or not is_bound
 
     def _follow(self, name: str) -> None:
         if self._is_open and name not in self._following and self._is_behind(name, self._wanted()):
@@ -149,12 +196,14 @@ class ServedPlugins:
             await self._close(name, mailbox)
         if wanted is None:
             return
-        gone = sorted(self._bound.get(name, NO_PATTERNS) - wanted)
+        withdrawn = self._withdrawn.get(name, set())
+        gone = sorted(self._bound.get(name, NO_PATTERNS).union(withdrawn) - wanted)
         await self._declare({name: wanted})
         if gone:
             await self._transport.unbind(*(self._binding(name, pattern) for pattern in gone))
             _log.info("%s no longer subscribes to %s", name, ", ".join(gone))
         self._bound[name] = wanted
+        self._withdrawn.pop(name, None)
         if name not in self._mailboxes:
             await self._open(name)
             _log.info("serving %s", name)

@@ -147,11 +147,11 @@ class Trial:
 
 
 def compare(old: Outcome, new: Outcome) -> tuple[str, ...]:
-    """Where two runs of one request differ for whoever sees what they did: the outcome, the answer, the messages."""
+    """Where two runs of one request differ for whoever sees what they did: the outcome, the answer, what it sent."""
     if old.kind != new.kind:
         because = "" if new.error is None else f" ({printable(new.error[:200])})"
         return (f"outcome: {old.kind}, now {new.kind}{because}",)
-    if old.response == new.response and old.messages == new.messages:
+    if (old.response, old.messages, old.topic_changes) == (new.response, new.messages, new.topic_changes):
         return ()
     was, now = _seen(old), _seen(new)
     if len(old.response) + len(new.response) <= MAX_COMPARED_BYTES:
@@ -162,4 +162,5 @@ def compare(old: Outcome, new: Outcome) -> tuple[str, ...]:
 def _seen(outcome: Outcome) -> dict[str, Any]:
     answer = from_json(outcome.response) if outcome.response else {}
     sent = [{"to": one.to, "topic": one.topic, "payload": from_json(one.payload)} for one in outcome.messages]
-    return answer | {"messages": sent}
+    seen = answer | {"messages": sent}
+    return seen | {"topics": {one.topic: one.subscribed for one in outcome.topic_changes}}

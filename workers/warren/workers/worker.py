@@ -120,6 +120,7 @@ class Worker:
             self.metrics,
             export_spans=export_spans,
             reply_queues=self._reply_queues,
+            change_topics=self._plugins.change_topics,
         )
         self._guest_logs = GuestLogs()
         self.rollouts = Rollouts(manager, self.metrics)
@@ -180,7 +181,8 @@ class Worker:
     def _read(self, job: _Job) -> None:
         """Read the request, and find its plugin. What keeps it from being run is an outcome, too."""
         message, plugin_name = job.message, job.plugin_name
-        if self._is_own_broadcast(plugin_name, message) or self._was_served(plugin_name, message):
+        is_event = message.exchange == self._names.events
+        if (is_event and _is_from(plugin_name, message)) or self._was_served(plugin_name, message):
             job.end(None)
             return
         job.spans = RunSpans(message, self._names.mailbox(plugin_name), keep=self._export_spans is not None)
@@ -189,6 +191,8 @@ class Worker:
                 self._refuse_reply(job, message.reply_to)
             job.request = request = read_request(message, plugin_name, max_bytes=self._settings.max_request_bytes)
             self._check_hops(job, request)
+            if is_event:
+                self._check_topic(job, message.routing_key)
             try:
                 self._choose(job, request)
             except PluginNotFound as missing:
@@ -264,9 +268,6 @@ class Worker:
         if self._served is not None and outcome.kind in ("ok", "failed"):
             self._served.add(_twin_key(job.plugin_name, job.message))
 
-    def _is_own_broadcast(self, plugin_name: str, message: Message) -> bool:
-        return message.exchange == self._names.events and message.headers.get(Header.FROM) == plugin_name
-
     def _was_served(self, plugin_name: str, message: Message) -> bool:
         """Whether it is the twin of one whose answer is with the broker. One that died may be replayed at any time."""
         if self._served is None or message.message_id is None or _twin_key(plugin_name, message) not in self._served:
@@ -299,6 +300,15 @@ class Worker:
             event = AuditEvent("warning", "hops", f"{request.hops} plugins", reason, time.time_ns())
             self._audit.note(job.plugin_name, None, event, job.message.message_id, job.spans.trace_id)
             raise MalformedMessage(reason)
+
+    def _check_topic(self, job: _Job, topic: str) -> None:
+        """An event may come by a binding that outlived what the manifest grants; the plugin does not hear it."""
+        grants = [plugin.grant for plugin in self._manager.plugins() if plugin.name == job.plugin_name]
+        if grants and not any(grant.may_hear(topic) for grant in grants):
+            reason = f"no pattern in the [bus] of {job.plugin_name} lets it hear {topic[:100]!r}"
+            event = AuditEvent("warning", "subscribe", topic, reason, time.time_ns())
+            self._audit.note(job.plugin_name, None, event, job.message.message_id, job.spans.trace_id)
+            raise MalformedMessage(f"{reason}; its mailbox is still bound to that: undo the binding")
 
     def _serve_unrouted(self, deliveries: Sequence[Delivery]) -> list[Served]:
         return [self._answer_unrouted(delivery) for delivery in deliveries]
@@ -352,6 +362,10 @@ class _Job:
     def end(self, served: Served) -> None:
         self.goes_on = False
         self.served = served
+
+
+def _is_from(plugin_name: str, message: Message) -> bool:
+    return message.headers.get(Header.FROM) == plugin_name
 
 
 def _parsed(requirement: str | None) -> VersionReq | None:

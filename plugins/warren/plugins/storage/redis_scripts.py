@@ -7,6 +7,9 @@ The keys of a plugin, which lie in one slot of a cluster:
     warren:storage:{<plugin>}:expiry    sorted set   the keys that expire, by when, in ms since the epoch
     warren:storage:{<plugin>}:bytes     string       what all of it counts
 
+What has expired is deleted by the plugin's next writes; and where all that a plugin has will expire, Redis is told to
+delete it together, with the last of it, since the plugin may never write again.
+
 (Rejected: a Redis key for each entry, expired by Redis. Nobody would take what expires off the count, and listing would
 have to look through the whole database.) The clock is that of the server. Nothing here is newer than Redis 5.
 """
@@ -113,6 +116,15 @@ if value ~= '' then
     redis.call('INCRBY', counter, #key + #value + {ENTRY_BYTES})
 elseif used() == 0 then
     redis.call('DEL', counter)
+end
+local last = redis.call('ZREVRANGE', expiry, 0, 0, 'WITHSCORES')[2]
+local is_for_good = redis.call('HLEN', values) > redis.call('ZCARD', expiry)
+for _, part in ipairs(KEYS) do
+    if is_for_good then
+        redis.call('PERSIST', part)
+    elseif last then
+        redis.call('PEXPIREAT', part, last)
+    end
 end
 return {{'done', existed and 1 or 0, ''}}
 """

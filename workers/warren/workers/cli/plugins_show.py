@@ -174,6 +174,7 @@ def _rights(grant: Grant) -> dict[str, str]:
         "own files": size(limits.files_bytes),
         "connections": f"{limits.max_network_connections}, {duration(limits.network_timeout_s * 1e6)} for each",
         "subscribe": ", ".join(map(str, grant.subscribe)),
+        "may subscribe": ", ".join(map(str, grant.may_subscribe)),
         "publish": ", ".join(map(str, grant.publish)),
     }
 
@@ -188,6 +189,7 @@ def _wishes(manifest: Manifest) -> dict[str, str]:
         "environment": ", ".join(permissions.environment_vars),
         "limits": ", ".join(f"{key} {value:,}" for key, value in manifest.resources if value is not None),
         "subscribe": ", ".join(map(str, bus.subscribe)),
+        "may subscribe": ", ".join(map(str, bus.may_subscribe)),
         "publish": ", ".join(map(str, bus.publish)),
     }
 
