@@ -19,8 +19,8 @@ from tests.guests import MEMORY_BYTES, ask, data, wat
 from tests.plugins.conftest import MIB
 from tests.plugins.test_examples_build import CASES, ROOT, Case
 from warren.manifests import Grant, Limits
-from warren.plugins import core_abi
 from warren.plugins.checks import check_module
+from warren.plugins.core_abi import check_core_abi
 from warren.plugins.engine import Engine
 from warren.plugins.errors import ModuleRefused
 from warren.plugins.growth import WITNESS_EXPORT
@@ -28,7 +28,7 @@ from warren.plugins.guest import PAGE_BYTES, Guest
 from warren.plugins.host import STANDARD_FUNCTIONS, Caps, HostSession
 from warren.plugins.host_imports import IMPORTS
 from warren.plugins.instructions import IMMEDIATES
-from warren.plugins.module import check_core_abi, read_module
+from warren.plugins.module import read_module
 from warren.plugins.sandbox import Sandbox
 from warren.plugins.snapshot import Snapshot, _state, take_snapshot
 from warren.plugins.snapshot_code import _HARMLESS, _STATEFUL, check_code
@@ -102,7 +102,7 @@ async def state_after_start(engine: Engine, wasm: bytes) -> State:
     program = await engine.compile(instrumented)
     guest = Guest(program, session, fuel=10_000_000, memory_bytes=MIB, timeout_s=10)
     try:
-        await core_abi.start(guest, check_core_abi(read_module(wasm), IMPORTS), CONFIG)
+        await check_core_abi(read_module(wasm), IMPORTS).start(guest, CONFIG)
         return _state(guest, indices)
     finally:
         guest.close()

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic_core import to_json
 
-from warren.manifests import Grant, GrantRefused, Manifest, Policy, grant, parse_manifest, runtime_version
+from warren.manifests import Abi as AbiName
+from warren.manifests import (
+    Grant,
+    GrantRefused,
+    Manifest,
+    Policy,
+    Runtime,
+    grant,
+    parse_manifest,
+    runtime_version,
+)
 
+from .abi import AnyAbi
 from .actions import Actions
 from .backtrace import SourceLines, read_source_lines, without_debug_sections
+from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
 from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
 from .host_imports import IMPORTS
-from .module import CoreAbi, check_core_abi, read_module
+from .module import ModuleInfo, read_module
 from .secrets import Given
+from .snapshot import fit_for_snapshot
 from .wasi_abi import WASI_IMPORTS
+
+#: A manifest that says nothing of it.
+AS_FOUND: Final = Runtime()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +45,7 @@ class CheckedPlugin:
     manifest: Manifest
     grant: Grant
     actions: Actions
-    abi: CoreAbi
+    abi: AnyAbi
     wasm: bytes
     lines: SourceLines | None
     digest: bytes
@@ -42,26 +60,52 @@ def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
         granted = grant(manifest, policy, runtime_version())
     except GrantRefused as error:
         raise LoadFailed(source, str(error)) from error
-    if manifest.runtime.abi not in (None, "core"):
-        raise LoadFailed(source, f"[runtime] abi = {manifest.runtime.abi!r} is not supported yet; only 'core' is")
     actions = Actions(manifest, source)
     try:
         module = files.read_module()
-        abi, wasm = check_module(module, granted.limits.memory_bytes)
+        abi, wasm = check_module(module, granted.limits.memory_bytes, manifest.runtime)
     except ModuleRefused as error:
         raise LoadFailed(str(files.wasm), error.reason) from error
     lines = read_source_lines(module, wasm)
     return CheckedPlugin(manifest, granted, actions, abi, wasm, lines, digest_of(text, module))
 
 
-def check_module(data: bytes, memory_bytes: int) -> tuple[CoreAbi, bytes]:
-    """What ABI the module has, and the module with its growth witnessed. Raises `ModuleRefused`."""
+def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) -> tuple[AnyAbi, bytes]:
+    """Its ABI, and the module with its growth witnessed. Raises `ModuleRefused`.
+
+    `runtime` is the manifest's, which may say the ABI, too, and is refused when it is not the module's.
+    """
     module = read_module(data)
-    abi = check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
+    name, sign = recognised(module)
+    if runtime.abi not in (None, name):
+        raise ModuleRefused(f"the manifest has [runtime] abi = {runtime.abi!r}, and the module is {name!r}: {sign}")
+    check = _ABI_CHECKS.get(name)
+    if check is None:
+        raise ModuleRefused(f"it is of the ABI {name!r} ({sign}), which is not supported yet")
+    abi = check(module, runtime)
+    if runtime.snapshot:
+        fit_for_snapshot(abi)
     if module.memory is not None and module.memory.min_pages * PAGE_BYTES > memory_bytes:
         needed = module.memory.min_pages * PAGE_BYTES
         raise ModuleRefused(f"starts with {needed:,} bytes of memory; its limit is {memory_bytes:,}")
     return abi, without_debug_sections(with_growth_witness(data))
+
+
+def recognised(module: ModuleInfo) -> tuple[AbiName, str]:
+    """What ABI a core module has, and how one can tell. What has no sign of another is `core`, and checked as that."""
+    if any(item.module == "extism:host/env" for item in module.imports):
+        return "extism", "it imports 'extism:host/env'"
+    if "_start" in module.exports and "handle_request" not in module.exports:
+        return "wasi", "it exports '_start' and no 'handle_request', as a WASI command does"
+    return "core", "it neither imports 'extism:host/env' nor is a WASI command"
+
+
+def _check_core(module: ModuleInfo, _runtime: Runtime) -> CoreAbi:
+    return check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
+
+
+#: How a module of each ABI is checked, and what then knows how to run it.
+_ABI_CHECKS: Final[Mapping[AbiName, Callable[[ModuleInfo, Runtime], AnyAbi]]] = {"core": _check_core}
 
 
 def plugin_config(granted: Grant, given: Given) -> bytes:
