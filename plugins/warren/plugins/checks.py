@@ -33,6 +33,7 @@ from .module import ModuleInfo, read_module
 from .secrets import Given
 from .snapshot import fit_for_snapshot
 from .wasi_abi import WASI_IMPORTS
+from .wasi_command import check_wasi
 
 #: A manifest that says nothing of it.
 AS_FOUND: Final = Runtime()
@@ -79,10 +80,11 @@ def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) ->
     name, sign = recognised(module)
     if runtime.abi not in (None, name):
         raise ModuleRefused(f"the manifest has [runtime] abi = {runtime.abi!r}, and the module is {name!r}: {sign}")
-    check = _ABI_CHECKS.get(name)
-    if check is None:
-        raise ModuleRefused(f"it is of the ABI {name!r} ({sign}), which is not supported yet")
-    abi = check(module, runtime)
+    if name != "wasi" and (runtime.args is not None or runtime.streams != "json"):
+        raise ModuleRefused(
+            f"[runtime] args and streams are for the ABI 'wasi' alone, and the module is {name!r}: {sign}"
+        )
+    abi = _ABI_CHECKS[name](module, runtime)
     if runtime.snapshot:
         fit_for_snapshot(abi)
     if module.memory is not None and module.memory.min_pages * PAGE_BYTES > memory_bytes:
@@ -105,7 +107,10 @@ def _check_core(module: ModuleInfo, _runtime: Runtime) -> CoreAbi:
 
 
 #: How a module of each ABI is checked, and what then knows how to run it.
-_ABI_CHECKS: Final[Mapping[AbiName, Callable[[ModuleInfo, Runtime], AnyAbi]]] = {"core": _check_core}
+_ABI_CHECKS: Final[Mapping[AbiName, Callable[[ModuleInfo, Runtime], AnyAbi]]] = {
+    "core": _check_core,
+    "wasi": check_wasi,
+}
 
 
 def plugin_config(granted: Grant, given: Given) -> bytes:

@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 
 from warren.manifests import Abi as AbiName
 
+from .answers import answer_too_large
 from .errors import GuestFault, ModuleRefused
 from .guest import Guest
 from .module import FuncType, ModuleInfo, wrong_exports, wrong_imports
@@ -134,12 +135,6 @@ def object_prefix(data: bytes) -> bytes | None:
     except (ValueError, RecursionError):
         return None
     return data[:end]
-
-
-def answer_too_large(length: str, max_answer_bytes: int) -> GuestFault:
-    """The end of a run whose answer has `length` bytes, which is said in words."""
-    reason = f"the guest's answer has {length} bytes; at most {max_answer_bytes:,} are allowed"
-    return GuestFault("output_too_large", reason)
 
 
 def _signed(code: int) -> int:

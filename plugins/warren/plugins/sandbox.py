@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from warren.manifests import Grant
 
 from .abi import AnyAbi
+from .answers import read_answer
 from .errors import GuestFault, NotForShadows, OutsideMemory
 from .guest import Program, free_slot, guests
 from .host import NO_SURROUNDINGS, Caps, HostFunction, HostSession, Surroundings, for_shadows
@@ -28,8 +27,6 @@ DEFAULT_CAPS: Final = Caps()
 
 #: Told what a run did with its powers, and its place in a trace.
 TellAudit = Callable[[tuple[AuditEvent, ...], Trail | None], None]
-
-_ANSWER_KEYS: Final = {"success", "result", "error"}
 
 
 class Sandbox:
@@ -165,22 +162,3 @@ class Sandbox:
             session.close()
             if session.has_audit and self._tell_audit is not None:
                 self._tell_audit(self._surroundings.secrets.mask_audit(session.finished_audit()), trail)
-
-
-def read_answer(answer: bytes) -> RunKind:
-    """`ok` or `failed`, as the answer says. Raises `GuestFault` when it is not what an answer has to be.
-
-    An answer is a JSON object of exactly `success` (a boolean), `result` (anything) and `error` (a string or null).
-    """
-    if not answer:
-        raise GuestFault("trap", "the guest answered nothing")
-    try:
-        value = from_json(answer, allow_inf_nan=False)
-    except ValueError as error:
-        raise GuestFault("trap", f"the guest's answer is not JSON: {error}") from None
-    if isinstance(value, dict) and value.keys() == _ANSWER_KEYS:
-        success, message = value["success"], value["error"]
-        if isinstance(success, bool) and (message is None or isinstance(message, str)):
-            return "ok" if success else "failed"
-    reason = 'the guest\'s answer is not {"success": true or false, "result": ..., "error": null or "..."}'
-    raise GuestFault("trap", reason)
