@@ -129,7 +129,7 @@ TEXT: Final = Runtime(streams="text")
 
 
 class TestWhatAProgramIsGiven:
-    async def test_the_request_comes_on_stdin_as_it_was_sent(self, runner: Runner) -> None:
+    async def test_the_sentcomes_on_stdin_as_it_was_sent(self, runner: Runner) -> None:
         sandbox = await runner.sandbox(CAT)
         request = b'{ "action": "do",\n "data": ["' + b"x" * 5_000 + b'"] }'
         outcome = await sandbox.run(request)
@@ -286,15 +286,14 @@ class TestHostilePrograms:
         body = "(drop (call $fd_close (i32.const 1))) (call $print (i32.const 1) (i32.const 0) (i32.const 9))"
         assert result(await runner.run(program(body))) is None
 
-    @pytest.mark.parametrize(
-        "request_", [b"", b"[]", b'{"action":1}', b'{"action":"a\\u0000b"}', b'{"data":1}', b"\xff"]
-    )
-    async def test_what_is_no_request_is_rejected(self, request_: bytes, runner: Runner) -> None:
+    @pytest.mark.parametrize("sent", [b"", b"[]", b'{"action":1}', b'{"action":"a\\u0000b"}', b'{"data":1}', b"\xff"])
+    async def test_what_is_no_sentis_rejected(self, sent: bytes, runner: Runner) -> None:
         sandbox = await runner.sandbox(CAT)
-        assert (await sandbox.run(request_)).kind == "rejected"
+        assert (await sandbox.run(sent)).kind == "rejected"
 
     async def test_wrong_base64_is_rejected(self, runner: Runner) -> None:
-        for wrong in ("?", 1, None, {}, "ä"):
+        values: tuple[Any, ...] = ("?", 1, None, {}, "ä")
+        for wrong in values:
             assert (await runner.run(CAT, {"base64": wrong}, runtime=TEXT)).kind == "rejected"
 
 

@@ -11,9 +11,12 @@ An ABI adds nothing to a run of another: the sandbox calls it where it called fu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from warren.manifests import Abi as AbiName
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 
 class AnyGuest(Protocol):
@@ -48,6 +51,10 @@ class Abi(Protocol[GuestT]):
     @property
     def guest_class(self) -> Callable[..., GuestT]:
         """Makes a guest of a program and a session, with `fuel`, `memory_bytes` and `timeout_s`; see `Guest`."""
+        ...
+
+    async def compile(self, engine: Engine, wasm: bytes) -> Any:
+        """The program that guests are made of. Raises `ModuleRefused` or `CompilationFailed`; see `Engine`."""
         ...
 
     async def start(self, guest: GuestT, config: bytes) -> None:

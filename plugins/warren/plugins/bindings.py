@@ -62,6 +62,15 @@ call_async = _function(
     c_void_p, c_void_p,
 )  # fmt: skip
 instance_export = _function("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+linker_clone = _function("wasmtime_linker_clone", c_void_p, c_void_p)
+linker_delete = _function("wasmtime_linker_delete", None, c_void_p)
+linker_define = _function(
+    "wasmtime_linker_define", c_void_p, c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p
+)
+linker_define_instance = _function(
+    "wasmtime_linker_define_instance", c_void_p, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p
+)
+linker_instantiate_async = _function("wasmtime_linker_instantiate_async", c_void_p, *[c_void_p] * 6)
 caller_context = _function("wasmtime_caller_context", c_void_p, c_void_p)
 caller_export = _function("wasmtime_caller_export_get", c_bool, c_void_p, c_char_p, c_size_t, c_void_p)
 memory_data = _function("wasmtime_memory_data", c_void_p, c_void_p, c_void_p)

@@ -25,6 +25,8 @@ from .actions import Actions
 from .backtrace import SourceLines, read_source_lines, without_debug_sections
 from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
+from .extism_abi import ExtismAbi, check_extism
+from .extism_kernel import ENV
 from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
@@ -95,7 +97,7 @@ def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) ->
 
 def recognised(module: ModuleInfo) -> tuple[AbiName, str]:
     """What ABI a core module has, and how one can tell. What has no sign of another is `core`, and checked as that."""
-    if any(item.module == "extism:host/env" for item in module.imports):
+    if any(item.module == ENV for item in module.imports):
         return "extism", "it imports 'extism:host/env'"
     if "_start" in module.exports and "handle_request" not in module.exports:
         return "wasi", "it exports '_start' and no 'handle_request', as a WASI command does"
@@ -106,10 +108,15 @@ def _check_core(module: ModuleInfo, _runtime: Runtime) -> CoreAbi:
     return check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
 
 
+def _check_extism(module: ModuleInfo, _runtime: Runtime) -> ExtismAbi:
+    return check_extism(module)
+
+
 #: How a module of each ABI is checked, and what then knows how to run it.
 _ABI_CHECKS: Final[Mapping[AbiName, Callable[[ModuleInfo, Runtime], AnyAbi]]] = {
     "core": _check_core,
     "wasi": check_wasi,
+    "extism": _check_extism,
 }
 
 

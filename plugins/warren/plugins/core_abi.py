@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from warren.manifests import Abi as AbiName
 
 from .answers import answer_too_large
 from .errors import GuestFault, ModuleRefused
-from .guest import Guest
+from .guest import Guest, Program
 from .module import FuncType, ModuleInfo, wrong_exports, wrong_imports
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 #: Numbers are only passed over, so they may have any number of digits.
 _DECODER: Final = json.JSONDecoder(parse_int=float)
@@ -55,6 +58,9 @@ class CoreAbi:
     has_health_check: bool
     #: `_initialize`, which is to be called before everything else, as WASI reactors have it.
     has_reactor_init: bool
+
+    async def compile(self, engine: Engine, wasm: bytes) -> Program:
+        return await engine.compile(wasm)
 
     async def start(self, guest: Guest, config: bytes) -> None:
         """Instantiate, and initialise as far as the module wants it."""

@@ -62,7 +62,7 @@ def is_answer(output: bytes) -> bool:
         value = from_json(output, allow_inf_nan=False)
     except ValueError:
         return False
-    return value.keys() == ANSWER_KEYS
+    return bool(value.keys() == ANSWER_KEYS)
 
 
 def as_result(output: bytes) -> bytes:

@@ -19,17 +19,20 @@ Rejected: to tell `json` from `text` by what comes out. A program that prints it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from warren.manifests import Abi as AbiName
 from warren.manifests import Runtime
 
 from .errors import GuestExit, GuestFault, ModuleRefused
-from .guest import Guest
+from .guest import Guest, Program
 from .module import FuncType, ModuleInfo, wrong_exports, wrong_imports
 from .plain_values import as_bytes, as_result, failed, is_answer, is_json, read_request, succeeded
 from .wasi_abi import WASI_IMPORTS
 from .wasi_process import Command
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 _REQUIRED: Final = {"_start": (FuncType(),)}
 
@@ -48,6 +51,9 @@ class WasiAbi:
 
     arguments: tuple[str, ...] = DEFAULT_ARGUMENTS
     streams: Literal["json", "text"] = "json"
+
+    async def compile(self, engine: Engine, wasm: bytes) -> Program:
+        return await engine.compile(wasm)
 
     async def start(self, guest: Guest, config: bytes) -> None:
         """Instantiate. What a program does before it is asked, it does in `_start`."""
