@@ -334,6 +334,11 @@ async def test_a_wrong_call_by_name_is_answered(given: str, code: str, make_sand
     assert result(await run(make_sandbox, plugin(body, text=given, user=user)))["error"]["code"] == code
 
 
+async def test_a_backtrace_has_the_plugins_frames_alone(make_sandbox: MakeSandbox) -> None:
+    outcome = await run(make_sandbox, plugin("(call $load_u8 (i64.const -1))"))
+    assert [frame.split()[0] for frame in outcome.backtrace] == ["do"]
+
+
 def looping(body: str) -> str:
     return f"(loop $again {body} (br $again)) {OK}"
 

@@ -24,7 +24,7 @@ import wasmtime
 from wasmtime import _bindings as native
 from wasmtime import _ffi
 
-from .backtrace import Frame
+from .backtrace import HIDDEN_MODULE, Frame
 
 CHECKED_VERSIONS: Final = ("50.0.1",)
 
@@ -187,7 +187,11 @@ def take_trap(pointer: int) -> Failure:
     code = c_int()
     has_code = _trap_code(pointer, ctypes.addressof(code))
     trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(native.wasm_trap_t)))
-    frames = tuple(Frame(each.func_name, each.func_index, each.func_offset, each.module_offset) for each in trap.frames)
+    frames = tuple(
+        Frame(each.func_name, each.func_index, each.func_offset, each.module_offset)
+        for each in trap.frames
+        if each.module_name != HIDDEN_MODULE
+    )
     # The message tells the frames too, and then, last, what happened.
     reason = trap.message.rpartition("wasm trap: ")[2].strip()
     return Failure(wasmtime.TrapCode(code.value) if has_code else None, reason, frames)

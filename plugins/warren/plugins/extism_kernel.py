@@ -27,6 +27,7 @@ from typing import Final
 
 import wasmtime
 
+from .backtrace import HIDDEN_MODULE
 from .module import FuncType
 
 ENV: Final = "extism:host/env"
@@ -273,4 +274,4 @@ def kernel_module(engine: wasmtime.Engine, user_functions: int) -> wasmtime.Modu
         for index in range(user_functions)
     )
     parts = (imports, _MEMORY, _INPUT_AND_OUTPUT, _BY_THE_HOST, logs, users)
-    return wasmtime.Module(engine, bytes(wasmtime.wat2wasm(f"(module {''.join(parts)})")))
+    return wasmtime.Module(engine, bytes(wasmtime.wat2wasm(f"(module ${HIDDEN_MODULE} {''.join(parts)})")))
