@@ -550,11 +550,9 @@ async def test_the_deadline_ends_a_host_call(make_sandbox: MakeSandbox) -> None:
     assert (await run(make_sandbox, wasm, functions={"wait": wait}, timeout_s=0.05)).kind == "deadline_exceeded"
 
 
-def refusing(imports: str = "", exports: str = '(func (export "do"))') -> bytes:
-    text = (
-        f'(module (import "{ENV}" "input_length" (func (result i64))) {imports} (memory (export "memory") 1) {exports})'
-    )
-    return bytes(wasmtime.wat2wasm(text))
+def refusing(imports: str = "", exports: str = '(func (export "do"))', memory: int = 1) -> bytes:
+    signed = f'(import "{ENV}" "input_length" (func (result i64)))'
+    return bytes(wasmtime.wat2wasm(f'(module {signed} {imports} (memory (export "memory") {memory}) {exports})'))
 
 
 @pytest.mark.parametrize(
@@ -577,6 +575,7 @@ def refusing(imports: str = "", exports: str = '(func (export "do"))') -> bytes:
         (refusing(exports='(func (export "do") (param i32))'), Runtime(), "exports no function that can be an action"),
         (refusing(exports='(func (export "_initialize"))'), Runtime(), "exports no function that can be an action"),
         (refusing(exports='(func (export "hs_init"))'), Runtime(), "its export 'hs_init' is"),
+        (refusing(memory=16), Runtime(), "starts with 1,114,112 bytes of memory; its limit is 1,048,576"),
         (ECHO, Runtime(abi="wasi"), "[runtime] abi = 'wasi', and the module is 'extism': it imports 'extism:host/env'"),
         (ECHO, Runtime(snapshot=True), "snapshot is for the ABI 'core' alone"),
         (ECHO, Runtime(streams="text"), "args and streams are for the ABI 'wasi'"),

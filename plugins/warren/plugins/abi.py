@@ -10,8 +10,7 @@ An ABI adds nothing to a run of another: the sandbox calls it where it called fu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from warren.manifests import Abi as AbiName
 
@@ -35,44 +34,41 @@ class AnyGuest(Protocol):
         ...
 
 
-GuestT = TypeVar("GuestT", bound=AnyGuest)
+GuestT_contra = TypeVar("GuestT_contra", bound=AnyGuest, contravariant=True)
 
 
-class Abi(Protocol[GuestT]):
+class Abi(Protocol[GuestT_contra]):
     """How guests of one kind are made, started, asked, checked and shut down. Any number of runs share it at once.
 
     The four that run a guest are awaited one after the other: `start`, and then one of the others. Each ends the run by
     raising `GuestFault`, and raises nothing else. Each may be cancelled, wherever it waits; `close` follows.
     """
 
-    @property
-    def name(self) -> AbiName: ...
+    name: ClassVar[AbiName]
 
-    @property
-    def guest_class(self) -> Callable[..., GuestT]:
-        """Makes a guest of a program and a session, with `fuel`, `memory_bytes` and `timeout_s`; see `Guest`."""
-        ...
+    #: Makes a guest of a program and a session, with `fuel`, `memory_bytes` and `timeout_s`; see `Guest`.
+    guest_class: ClassVar[Any]
 
     async def compile(self, engine: Engine, wasm: bytes) -> Any:
         """The program that guests are made of. Raises `ModuleRefused` or `CompilationFailed`; see `Engine`."""
         ...
 
-    async def start(self, guest: GuestT, config: bytes) -> None:
+    async def start(self, guest: GuestT_contra, config: bytes) -> None:
         """Instantiate, and initialise with `config`, the JSON of `plugin_config`, as far as the guest wants it."""
         ...
 
-    async def handle_request(self, guest: GuestT, request: bytes, max_answer_bytes: int) -> bytes:
+    async def handle_request(self, guest: GuestT_contra, request: bytes, max_answer_bytes: int) -> bytes:
         """One request to its answer, which is at most so long and not yet looked into; see `read_answer`.
 
         The request is what its sender wrote: it need not be JSON, nor be what a request has to be.
         """
         ...
 
-    async def check_health(self, guest: GuestT) -> None:
+    async def check_health(self, guest: GuestT_contra) -> None:
         """Raises `GuestFault` when the guest says that it is not healthy."""
         ...
 
-    async def shutdown(self, guest: GuestT) -> None:
+    async def shutdown(self, guest: GuestT_contra) -> None:
         """Raises `GuestFault` when the guest says that it failed."""
         ...
 

@@ -26,7 +26,7 @@ from .backtrace import SourceLines, read_source_lines, without_debug_sections
 from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
 from .extism_abi import ExtismAbi, check_extism
-from .extism_kernel import ENV
+from .extism_kernel import ENV, KERNEL_PAGES
 from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
@@ -89,9 +89,9 @@ def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) ->
     abi = _ABI_CHECKS[name](module, runtime)
     if runtime.snapshot:
         fit_for_snapshot(abi)
-    if module.memory is not None and module.memory.min_pages * PAGE_BYTES > memory_bytes:
-        needed = module.memory.min_pages * PAGE_BYTES
-        raise ModuleRefused(f"starts with {needed:,} bytes of memory; its limit is {memory_bytes:,}")
+    pages = (0 if module.memory is None else module.memory.min_pages) + (KERNEL_PAGES if name == "extism" else 0)
+    if pages * PAGE_BYTES > memory_bytes:
+        raise ModuleRefused(f"starts with {pages * PAGE_BYTES:,} bytes of memory; its limit is {memory_bytes:,}")
     return abi, without_debug_sections(with_growth_witness(data))
 
 

@@ -16,7 +16,7 @@ import wasmtime
 from . import bindings
 from .bindings import Slots
 from .errors import GuestFault, OutsideMemory
-from .extism_kernel import ENV, KERNEL_MEMORY, USER, user_export
+from .extism_kernel import ENV, KERNEL_MEMORY, KERNEL_PAGES, USER, user_export
 from .guest import PAGE_BYTES, Guest, Host, Program, guests
 from .instance_pool import MAX_TABLE_ELEMENTS, MAX_TABLES
 
@@ -47,7 +47,7 @@ class ExtismGuest(Guest):
         self._kernel = Slots()
         self._has_kernel = False
         self._limit_bytes = memory_bytes
-        self._limit(PAGE_BYTES)
+        self._limit(KERNEL_PAGES * PAGE_BYTES)
         self.config = b"{}"
         self.settings: Mapping[str, Any] | None = None
         self.data = b""

@@ -39,6 +39,9 @@ HOST: Final = "warren:extism"
 #: The name of its memory, which is not that of a guest's.
 KERNEL_MEMORY: Final = b"kernel"
 
+#: What it has to begin with.
+KERNEL_PAGES: Final = 1
+
 #: What lies at its beginning: where the output is and its length, and the handle of the error.
 OUTPUT: Final = Struct("<QQQ")
 
@@ -107,7 +110,7 @@ HOST_SIGNATURES: Final[Mapping[str, FuncType]] = {
 }
 
 _MEMORY: Final = f"""
-  (memory $memory (export "{KERNEL_MEMORY.decode()}") 1)
+  (memory $memory (export "{KERNEL_MEMORY.decode()}") {KERNEL_PAGES})
   (global $top (mut i32) (i32.const {_FIRST_BLOCK}))
   (global $free (mut i32) (i32.const 0))
   (global $has_input (mut i32) (i32.const 0))

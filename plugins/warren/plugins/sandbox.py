@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from warren.manifests import Grant
 
-from .abi import AnyAbi
+from .abi import AnyAbi, AnyGuest
 from .answers import read_answer
 from .errors import GuestFault, NotForShadows, OutsideMemory
 from .guest import Program, free_slot, guests
@@ -119,7 +119,7 @@ class Sandbox:
             trail=trail,
             surroundings=surroundings or self._surroundings,
         )
-        guest = self.abi.guest_class(
+        guest: AnyGuest = self.abi.guest_class(
             self._program,
             session,
             fuel=limits.max_fuel,
