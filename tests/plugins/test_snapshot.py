@@ -429,9 +429,9 @@ async def test_an_initialisation_that_takes_too_long_is_refused(engine: Engine) 
 
 
 async def test_a_memory_too_full_for_a_module_is_refused(engine: Engine) -> None:
-    fill = "(drop (memory.grow (i32.const 300))) (memory.fill (i32.const 8192) (i32.const 1) (i32.const 18000000))"
-    with pytest.raises(ModuleRefused, match=r"makes a module of 18,0.* bytes; at most 16,777,216 are accepted"):
-        await snapshot(engine, refusing(fill), memory_bytes=32 * MIB, max_fuel=100_000_000)
+    fill = "(drop (memory.grow (i32.const 600))) (memory.fill (i32.const 8192) (i32.const 1) (i32.const 34000000))"
+    with pytest.raises(ModuleRefused, match=r"makes a module of 34,0.* bytes; at most 33,554,432 are accepted"):
+        await snapshot(engine, refusing(fill), memory_bytes=64 * MIB, max_fuel=100_000_000)
 
 
 def test_an_import_that_nobody_has_thought_about_is_refused() -> None:
