@@ -235,6 +235,16 @@ class TestTheRestOfTheKernel:
         more = f'(global $n (mut i32) (i32.const 7)) (func (export "{name}") {params} (global.set $n (i32.const 0)))'
         assert (await run(make_sandbox, plugin("(global.get $n)", more=more))).kind == "ok"
 
+    async def test_a_kernel_has_nothing_of_the_one_before_it(self, make_sandbox: MakeSandbox) -> None:
+        body = """(local $block i64)
+          (local.set $block (call $alloc (i64.const 200000)))
+          (if (i64.ne (i64.const 0) (i64.or (call $load_u64 (local.get $block))
+              (call $load_u64 (i64.add (local.get $block) (i64.const 199992))))) (then unreachable))
+          (call $store_u64 (local.get $block) (i64.const -1))
+          (call $store_u64 (i64.add (local.get $block) (i64.const 199992)) (i64.const -1)) (i32.const 0)"""
+        sandbox = await make_sandbox(plugin(body))
+        assert [(await sandbox.run(b'{"action":"do"}')).kind for _ in range(20)] == ["ok"] * 20
+
     async def test_many_run_at_once(self, make_sandbox: MakeSandbox) -> None:
         sandbox = await make_sandbox(ECHO)
         requests = [json.dumps({"action": "do", "data": f"text {number}"}).encode() for number in range(1_100)]

@@ -291,6 +291,10 @@ class TestHostilePrograms:
         sandbox = await runner.sandbox(CAT)
         assert (await sandbox.run(sent)).kind == "rejected"
 
+    async def test_an_action_cannot_make_gigabytes_of_arguments(self, runner: Runner) -> None:
+        outcome = await runner.run(CAT, action="x" * 100_000, runtime=Runtime(args=("{action}" * 100_000,)))
+        assert (outcome.kind, "the arguments have more than 131,072" in (outcome.error or "")) == ("rejected", True)
+
     async def test_wrong_base64_is_rejected(self, runner: Runner) -> None:
         values: tuple[Any, ...] = ("?", 1, None, {}, "ä")
         for wrong in values:

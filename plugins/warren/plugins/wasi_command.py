@@ -42,6 +42,10 @@ ACTION: Final = "{action}"
 DEFAULT_ARGUMENTS: Final = (ACTION,)
 
 
+#: Of all arguments together: what a manifest says in a few bytes, an action could make gigabytes of.
+MAX_ARGUMENTS_BYTES: Final = 128 << 10
+
+
 @dataclass(frozen=True, slots=True)
 class WasiAbi:
     """How one program is run; an `Abi`."""
@@ -63,11 +67,8 @@ class WasiAbi:
     async def handle_request(self, guest: Guest, request: bytes, max_answer_bytes: int) -> bytes:
         """Run the program; its answer, or one made of what it printed."""
         action, data = read_request(request)
-        if "\0" in action:
-            raise GuestFault("rejected", "the action holds a zero byte, which no argument of a program can")
         process = guest.host.process
-        arguments = (each.replace(ACTION, action).encode() for each in self.arguments)
-        process.arguments = (*process.arguments[:1], *arguments)
+        process.arguments = (*process.arguments[:1], *self._arguments(action))
         stdin = request if self.streams == "json" else as_bytes(data)
         command = process.command = Command(stdin, max_answer_bytes)
         code = await _exit_code(guest)
@@ -75,6 +76,17 @@ class WasiAbi:
         if code:
             return failed(process.last_error or f"the program exited with code {code}", max_answer_bytes)
         return self._answer(bytes(command.stdout), max_answer_bytes)
+
+    def _arguments(self, action: str) -> tuple[bytes, ...]:
+        if "\0" in action:
+            raise GuestFault("rejected", "the action holds a zero byte, which no argument of a program can")
+        length = len(action.encode())
+        size = sum(len(each.encode()) + each.count(ACTION) * length for each in self.arguments)
+        if size > MAX_ARGUMENTS_BYTES:
+            raise GuestFault(
+                "rejected", f"with this action, the arguments have more than {MAX_ARGUMENTS_BYTES:,} bytes"
+            )
+        return tuple(each.replace(ACTION, action).encode() for each in self.arguments)
 
     def _answer(self, stdout: bytes, max_answer_bytes: int) -> bytes:
         if self.streams == "text":
