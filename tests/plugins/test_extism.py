@@ -585,6 +585,11 @@ def refusing(imports: str = "", exports: str = '(func (export "do"))', memory: i
         (refusing(exports='(func (export "do") (param i32))'), Runtime(), "exports no function that can be an action"),
         (refusing(exports='(func (export "_initialize"))'), Runtime(), "exports no function that can be an action"),
         (refusing(exports='(func (export "hs_init"))'), Runtime(), "its export 'hs_init' is"),
+        (
+            refusing("".join(f'(import "{USER}" "f{n}" (func (param i64) (result i64)))' for n in range(101))),
+            Runtime(),
+            "it imports 101 functions of 'extism:host/user'; at most 100 are provided",
+        ),
         (refusing(memory=16), Runtime(), "starts with 1,114,112 bytes of memory; its limit is 1,048,576"),
         (ECHO, Runtime(abi="wasi"), "[runtime] abi = 'wasi', and the module is 'extism': it imports 'extism:host/env'"),
         (ECHO, Runtime(snapshot=True), "snapshot is for the ABI 'core' alone"),

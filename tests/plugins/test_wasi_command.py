@@ -315,6 +315,11 @@ class TestWhatIsRefused:
                 "it does not export 'memory'; it imports what is not provided here: 'env' 'x'",
             ),
             (
+                bytes(wasmtime.wat2wasm('(module (import "warren_v1" "log" (func)) (func (export "_start")))')),
+                Runtime(),
+                "build it as a reactor (-mexec-model=reactor)",
+            ),
+            (
                 bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "handle_request")))')),
                 Runtime(args=("-v",)),
                 "[runtime] args and streams are for the ABI 'wasi'",

@@ -26,7 +26,7 @@ from .backtrace import SourceLines, read_source_lines, without_debug_sections
 from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
 from .extism_abi import ExtismAbi, check_extism
-from .extism_kernel import ENV, KERNEL_PAGES
+from .extism_kernel import ENV, KERNEL_PAGES, USER
 from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
@@ -97,11 +97,12 @@ def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) ->
 
 def recognised(module: ModuleInfo) -> tuple[AbiName, str]:
     """What ABI a core module has, and how one can tell. What has no sign of another is `core`, and checked as that."""
-    if any(item.module == ENV for item in module.imports):
-        return "extism", "it imports 'extism:host/env'"
+    for item in module.imports:
+        if item.module in {ENV, USER}:
+            return "extism", f"it imports {item.module!r}"
     if "_start" in module.exports and "handle_request" not in module.exports:
         return "wasi", "it exports '_start' and no 'handle_request', as a WASI command does"
-    return "core", "it neither imports 'extism:host/env' nor is a WASI command"
+    return "core", "it neither imports anything of Extism's nor is a WASI command"
 
 
 def _check_core(module: ModuleInfo, _runtime: Runtime) -> CoreAbi:

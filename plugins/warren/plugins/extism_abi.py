@@ -30,6 +30,9 @@ from .wasi_abi import WASI_IMPORTS
 if TYPE_CHECKING:
     from .engine import Engine
 
+#: Each is a function of the kernel, which is compiled in this process.
+MAX_USER_FUNCTIONS: Final = 100
+
 #: What an action's function may be.
 _ACTION_TYPES: Final = (FuncType((), ("i32",)), FuncType())
 
@@ -120,6 +123,8 @@ def check_extism(info: ModuleInfo) -> ExtismAbi:
         **{(USER, name): USER_SIGNATURE for name in users},
         **WASI_IMPORTS,
     }
+    if len(users) > MAX_USER_FUNCTIONS:
+        raise ModuleRefused(f"it imports {len(users)} functions of {USER!r}; at most {MAX_USER_FUNCTIONS} are provided")
     problems = [*wrong_exports(info, {}, _OPTIONAL), *wrong_imports(info.imports, allowed)]
     if problems:
         raise ModuleRefused("; ".join(problems))

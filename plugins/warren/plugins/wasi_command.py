@@ -26,6 +26,7 @@ from warren.manifests import Runtime
 
 from .errors import GuestExit, GuestFault, ModuleRefused
 from .guest import Guest, Program
+from .host_imports import IMPORT_MODULE
 from .module import FuncType, ModuleInfo, wrong_exports, wrong_imports
 from .plain_values import as_bytes, as_result, failed, is_answer, is_json, read_request, succeeded
 from .wasi_abi import WASI_IMPORTS
@@ -115,6 +116,8 @@ async def _exit_code(guest: Guest) -> int:
 def check_wasi(info: ModuleInfo, runtime: Runtime) -> WasiAbi:
     """How `info` is run as a command. Raises `ModuleRefused` with all that is wrong."""
     problems = [*wrong_exports(info, _REQUIRED, {}), *wrong_imports(info.imports, WASI_IMPORTS)]
+    if any(item.module == IMPORT_MODULE for item in info.imports):
+        problems.append("what is to call Warren exports 'handle_request': build it as a reactor (-mexec-model=reactor)")
     if problems:
         raise ModuleRefused("; ".join(problems))
     return WasiAbi(DEFAULT_ARGUMENTS if runtime.args is None else runtime.args, runtime.streams)
