@@ -617,3 +617,16 @@ async def test_a_folder_may_hold_an_extism_plugin(tmp_path: Path) -> None:
         [loaded] = manager.plugins()
         assert (loaded.abi, (await loaded.health()).healthy) == ("extism", True)
         assert await manager.execute_plugin("greeter", "do", None) == "hello"
+
+
+async def test_without_the_capability_an_extism_plugin_reaches_nothing(tmp_path: Path) -> None:
+    request = '{"url":"http://example.com"}'
+    body = saying(f"(call $http_request (call $text (i32.const 0) (i32.const {len(request)})) (i64.const 0))")
+    write_plugin(tmp_path, "caller", plugin(body, text=request))
+    async with PluginManager(tmp_path) as manager:
+        [loaded] = manager.plugins()
+        outcome = await loaded.run(b'{"action":"do"}')
+    assert (outcome.kind, outcome.error) == (
+        "denied",
+        "the plugin may not reach http://example.com:80: the plugin does not have the capability 'network'",
+    )
