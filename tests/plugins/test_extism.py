@@ -522,6 +522,16 @@ async def test_variables_and_memory_are_one_limit(make_sandbox: MakeSandbox) -> 
     assert MAX_VARIABLE_BYTES >= MIB
 
 
+async def test_its_pointers_end_where_its_own_memory_does(make_sandbox: MakeSandbox) -> None:
+    user = '(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))'
+    body = f"(drop (call $alloc (i64.const 300000))) (drop (call $random (i32.const 65530) (i32.const 7))) {OK}"
+    outcome = await run(make_sandbox, plugin(body, user=user))
+    assert (outcome.kind, outcome.error) == (
+        "trap",
+        "the guest gave a range outside its memory: 7 bytes at 65,530 of 65,536",
+    )
+
+
 @pytest.mark.parametrize("code", [0, 5])
 async def test_an_exit_ends_the_call_with_its_code(code: int, make_sandbox: MakeSandbox) -> None:
     user = '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))'

@@ -142,6 +142,11 @@ class ExtismGuest(Guest):
         return self._linked.user_functions
 
     @property
+    def own_memory_bytes(self) -> int:
+        """Of the plugin's instance, which is what its pointers point into."""
+        return super().memory_bytes
+
+    @property
     def kernel_bytes(self) -> int:
         if not self._has_kernel:
             return 0
@@ -151,6 +156,13 @@ class ExtismGuest(Guest):
     def memory_bytes(self) -> int:
         """Of the plugin, its kernel and its variables."""
         return self.own_memory_bytes + self.kernel_bytes + self.variable_bytes
+
+    def check_range(self, pointer: int, length: int) -> None:
+        """The same as a guest's: of its own memory, and no more."""
+        if pointer + length > self._known_bytes:
+            self._known_bytes = self.own_memory_bytes
+        if pointer + length > self._known_bytes:
+            raise OutsideMemory(f"{length:,} bytes at {pointer:,} of {self._known_bytes:,}")
 
     def read_kernel(self, pointer: int, length: int) -> bytes:
         """Copy out of the kernel's memory. Raises `GuestFault` when the range is not in it."""

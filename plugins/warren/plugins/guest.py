@@ -291,11 +291,6 @@ class Guest:
     @property
     def memory_bytes(self) -> int:
         """The memory's size now, which is its peak: a linear memory never shrinks."""
-        return self.own_memory_bytes
-
-    @property
-    def own_memory_bytes(self) -> int:
-        """Of the instance that the guest is, which is what its pointers point into."""
         return int(bindings.memory_size(self.context, self.slots.at_memory_item)) if self._has_memory else 0
 
     def read(self, pointer: int, length: int) -> bytes:
@@ -311,7 +306,7 @@ class Guest:
     def check_range(self, pointer: int, length: int) -> None:
         """Raises `GuestFault` when the range is not in the guest's memory."""
         if pointer + length > self._known_bytes:
-            self._known_bytes = self.own_memory_bytes
+            self._known_bytes = self.memory_bytes
         if pointer + length > self._known_bytes:
             raise OutsideMemory(f"{length:,} bytes at {pointer:,} of {self._known_bytes:,}")
 
