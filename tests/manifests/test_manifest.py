@@ -102,6 +102,7 @@ def test_every_field_arrives() -> None:
     assert manifest.actions["get_status"].request is None
     assert manifest.settings == {"greeting": "hello", "weights": [0.5, 1]}
     assert (manifest.runtime.abi, manifest.runtime.snapshot) == ("core", True)
+    assert (manifest.runtime.args, manifest.runtime.streams) == (("--mode", "{action}"), "text")
     assert manifest.retry.on == ("trap", "unavailable")
     assert manifest.retry.multiplier == 3.0
     assert manifest.rollout == Rollout(

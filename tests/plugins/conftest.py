@@ -45,6 +45,6 @@ def make_sandbox(engine: Engine) -> MakeSandbox:
         abi, prepared = check_module(wasm, granted.memory_bytes)
         grant = Grant("tested", frozenset(), granted, publish=(TopicPattern.parse("ok.#"),))
         every_function = {**STANDARD_FUNCTIONS, **(functions or {})}
-        return Sandbox(await engine.compile(prepared), abi, grant, config, every_function, caps=caps or Caps())
+        return Sandbox(await abi.compile(engine, prepared), abi, grant, config, every_function, caps=caps or Caps())
 
     return make

@@ -260,7 +260,7 @@ async def test_a_child_has_limits_and_inherits_nothing(monkeypatch: pytest.Monke
             assert "SECRET" not in child.environ()
             assert opened(child) == {0: "pipe", 1: "pipe", 2: "pipe"}
             limits = {name: child.rlimit(getattr(psutil, f"RLIMIT_{name}")) for name in ("CPU", "AS", "CORE", "FSIZE")}
-            assert limits == {"CPU": (30, 31), "AS": (1 << 30, 1 << 30), "CORE": (0, 0), "FSIZE": (0, 0)}
+            assert limits == {"CPU": (60, 61), "AS": (1 << 30, 1 << 30), "CORE": (0, 0), "FSIZE": (0, 0)}
             assert child.num_threads() == 1
             assert os.getsid(child.pid) == child.pid
     finally:

@@ -110,6 +110,17 @@ WITHSTOOD = {
         "test_artefacts::test_a_link_in_the_place_of_an_artefact_is_replaced_and_not_followed",
         "test_compiler::test_machine_code_that_somebody_changed_in_the_cache_does_not_run",
     ],
+    "a program that loops, floods stdout or stderr, exits where it should not": [
+        "test_wasi_command::test_each_ends_as_named",
+        "test_wasi_command::test_a_flood_on_stderr_is_cut_and_counted",
+        "test_wasi_command::test_an_exit_in_a_start_function_ends_the_load",
+    ],
+    "handles, lengths and free lists of Extism's memory that lie": ["test_extism::test_hostile_plugins_end_as_named"],
+    "Extism's memory and variables beyond the limit": [
+        "test_extism::test_hostile_plugins_end_as_named",
+        "test_extism::test_variables_and_memory_are_one_limit",
+    ],
+    "an import's name that is code": ["test_extism::test_a_name_in_an_import_is_no_code"],
     "the compile child killed": ["test_compiler::test_a_child_that_is_killed_fails_its_module_alone"],
     "a compile bomb": ["test_compiler::test_a_compile_bomb_is_refused"],
     "the cache folder read-only or full": [

@@ -60,7 +60,7 @@ BAD = {
     "too much memory": (wat(), "[resources]\nmemory_mb = 0", "memory_mb"),
     "an unknown key": (wat(), "[nonsense]", "nonsense"),
     "a capability not granted": (wat(), '[capabilities]\nrequired = ["network"]', "'network', which is not granted"),
-    "an ABI not known": (wat(), '[runtime]\nabi = "extism"', "only 'core' is"),
+    "another ABI": (wat(), '[runtime]\nabi = "extism"', "abi = 'extism', and the module is 'core'"),
     "a snapshot of a talk": (
         wat(more=export("initialize", f"(drop {TIME[0]}) (i32.const 0)", "(param i32 i32)") + TIME[1]),
         "[runtime]\nsnapshot = true",

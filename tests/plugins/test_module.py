@@ -11,15 +11,14 @@ import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warren.plugins.core_abi import CoreAbi, check_core_abi
 from warren.plugins.errors import ModuleRefused
 from warren.plugins.module import (
-    CoreAbi,
     FuncType,
     Import,
     MemoryType,
     ModuleInfo,
     ModuleLimits,
-    check_core_abi,
     read_module,
 )
 from warren.plugins.wasm_binary import MAGIC, SECTION_IDS, Reader, leb128, sized
@@ -334,15 +333,6 @@ def test_an_import_that_is_no_function_is_refused() -> None:
 def test_an_imported_memory_is_refused() -> None:
     reason = abi_refusal('(import "env" "memory" (memory 1)) (export "memory" (memory 0))')
     assert "it imports what is not provided here: 'env' 'memory'" in reason
-
-
-def test_wasi_is_explained() -> None:
-    text = f'(import "wasi_snapshot_preview1" "fd_write" (func)) {MINIMAL} {PACKED}'
-    assert "WASI is not linked" in abi_refusal(text)
-
-
-def test_a_wasi_command_is_told_to_be_a_reactor() -> None:
-    assert "build it as a reactor" in abi_refusal('(func (export "_start")) (memory (export "memory") 1)')
 
 
 @pytest.mark.parametrize("signature", ["(param v128)", "(result v128) v128.const i64x2 0 0"])

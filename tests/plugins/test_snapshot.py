@@ -19,8 +19,8 @@ from tests.guests import MEMORY_BYTES, ask, data, wat
 from tests.plugins.conftest import MIB
 from tests.plugins.test_examples_build import CASES, ROOT, Case
 from warren.manifests import Grant, Limits
-from warren.plugins import core_abi
 from warren.plugins.checks import check_module
+from warren.plugins.core_abi import check_core_abi
 from warren.plugins.engine import Engine
 from warren.plugins.errors import ModuleRefused
 from warren.plugins.growth import WITNESS_EXPORT
@@ -28,7 +28,7 @@ from warren.plugins.guest import PAGE_BYTES, Guest
 from warren.plugins.host import STANDARD_FUNCTIONS, Caps, HostSession
 from warren.plugins.host_imports import IMPORTS
 from warren.plugins.instructions import IMMEDIATES
-from warren.plugins.module import check_core_abi, read_module
+from warren.plugins.module import read_module
 from warren.plugins.sandbox import Sandbox
 from warren.plugins.snapshot import Snapshot, _state, take_snapshot
 from warren.plugins.snapshot_code import _HARMLESS, _STATEFUL, check_code
@@ -102,7 +102,7 @@ async def state_after_start(engine: Engine, wasm: bytes) -> State:
     program = await engine.compile(instrumented)
     guest = Guest(program, session, fuel=10_000_000, memory_bytes=MIB, timeout_s=10)
     try:
-        await core_abi.start(guest, check_core_abi(read_module(wasm), IMPORTS), CONFIG)
+        await check_core_abi(read_module(wasm), IMPORTS).start(guest, CONFIG)
         return _state(guest, indices)
     finally:
         guest.close()
@@ -429,9 +429,9 @@ async def test_an_initialisation_that_takes_too_long_is_refused(engine: Engine) 
 
 
 async def test_a_memory_too_full_for_a_module_is_refused(engine: Engine) -> None:
-    fill = "(drop (memory.grow (i32.const 300))) (memory.fill (i32.const 8192) (i32.const 1) (i32.const 18000000))"
-    with pytest.raises(ModuleRefused, match=r"makes a module of 18,0.* bytes; at most 16,777,216 are accepted"):
-        await snapshot(engine, refusing(fill), memory_bytes=32 * MIB, max_fuel=100_000_000)
+    fill = "(drop (memory.grow (i32.const 600))) (memory.fill (i32.const 8192) (i32.const 1) (i32.const 34000000))"
+    with pytest.raises(ModuleRefused, match=r"makes a module of 34,0.* bytes; at most 33,554,432 are accepted"):
+        await snapshot(engine, refusing(fill), memory_bytes=64 * MIB, max_fuel=100_000_000)
 
 
 def test_an_import_that_nobody_has_thought_about_is_refused() -> None:

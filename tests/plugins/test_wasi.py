@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from tests.guests import ALLOCATE, MEMORY_BYTES, OK, OK_AT, PAGES, data
 from warren.manifests import Grant
 from warren.manifests.policy import Limits
-from warren.plugins import core_abi, guest
+from warren.plugins import guest
+from warren.plugins.core_abi import CoreAbi, check_core_abi
 from warren.plugins.engine import Engine
 from warren.plugins.errors import GuestFault, ModuleRefused
 from warren.plugins.guest import Guest, Program
 from warren.plugins.host import Caps, HostSession
 from warren.plugins.host_imports import IMPORTS
-from warren.plugins.module import CoreAbi, FuncType, check_core_abi, read_module
+from warren.plugins.module import FuncType, read_module
 from warren.plugins.wasi_abi import SIGNATURES, WASI_IMPORTS, WASI_MODULE, Errno
 from warren.plugins.wasi_calls import CALLS, MAX_RANDOM_BYTES, MAX_VECTORS, MAX_WRITE_BYTES
 from warren.plugins.wasi_poll import MAX_SUBSCRIPTIONS, Poll
@@ -103,8 +104,8 @@ async def run(engine: Engine, wasm: bytes, request: bytes = b"{}", *, timeout_s:
     async with started(engine, wasm, timeout_s=timeout_s, fuel=fuel) as made:
         answer, fault = b"", None
         try:
-            await core_abi.start(made, abi, b"{}")
-            answer = await core_abi.handle_request(made, abi, request, 1 << 20)
+            await abi.start(made, b"{}")
+            answer = await abi.handle_request(made, request, 1 << 20)
         except GuestFault as error:
             fault = error
         assert isinstance(made.host, WasiSession)
@@ -505,6 +506,6 @@ async def slept(program: Program) -> None:
     made = Guest(program, session, fuel=FUEL, memory_bytes=16 << 20, timeout_s=5)
     try:
         await made.instantiate()
-        assert await core_abi.handle_request(made, ABI, b"{}", 1 << 20) == OK
+        assert await ABI.handle_request(made, b"{}", 1 << 20) == OK
     finally:
         made.close()

@@ -67,6 +67,13 @@ def _action_name(text: str) -> str:
     return text
 
 
+def _argument(text: str) -> str:
+    if "\0" in text:
+        message = "an argument of a program cannot hold a zero byte"
+        raise ValueError(message)
+    return text
+
+
 def _plain_text(text: str) -> str:
     if not all(character.isprintable() or character in "\n\t" for character in text):
         raise ValueError("the text holds a control character")
@@ -110,6 +117,7 @@ TopicField = Annotated[TopicPattern, PlainValidator(_topic_pattern), AsString]
 
 Name = Annotated[StrictStr, AfterValidator(_plugin_name)]
 ActionName = Annotated[StrictStr, AfterValidator(_action_name)]
+Argument = Annotated[StrictStr, AfterValidator(_argument)]
 Text = Annotated[StrictStr, AfterValidator(_plain_text)]
 Glob = Annotated[StrictStr, AfterValidator(relative_glob)]
 Host = Annotated[StrictStr, AfterValidator(network_host)]
@@ -204,10 +212,16 @@ class Action(Section):
 
 
 class Runtime(Section):
-    """How the guest wants to be called. `abi` None: found out from its exports."""
+    """How the guest wants to be called. `abi` None: found out from the module.
+
+    `args` and `streams` are for the ABI `wasi`: a program's arguments after its name, in which `{action}` stands for
+    the action (None: that alone), and whether its stdin and stdout are JSON or text.
+    """
 
     abi: Abi | None = None
     snapshot: StrictBool = False
+    args: Annotated[tuple[Argument, ...], Field(max_length=1_000)] | None = None
+    streams: Literal["json", "text"] = "json"
 
 
 class Retry(Section):

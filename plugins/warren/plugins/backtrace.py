@@ -32,6 +32,10 @@ class Frame(NamedTuple):
     module_offset: int
 
 
+#: The name of a module of Warren's own, whose frames would tell a plugin's author nothing, and have other lines.
+HIDDEN_MODULE: Final = "warren"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceLines:
     """The lines of one module. `starts` is where each function's body begins in the code section, 0 for unknown."""

@@ -24,7 +24,7 @@ import wasmtime
 from wasmtime import _bindings as native
 from wasmtime import _ffi
 
-from .backtrace import Frame
+from .backtrace import HIDDEN_MODULE, Frame
 
 CHECKED_VERSIONS: Final = ("50.0.1",)
 
@@ -62,6 +62,15 @@ call_async = _function(
     c_void_p, c_void_p,
 )  # fmt: skip
 instance_export = _function("wasmtime_instance_export_get", c_bool, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+linker_clone = _function("wasmtime_linker_clone", c_void_p, c_void_p)
+linker_delete = _function("wasmtime_linker_delete", None, c_void_p)
+linker_define = _function(
+    "wasmtime_linker_define", c_void_p, c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p
+)
+linker_define_instance = _function(
+    "wasmtime_linker_define_instance", c_void_p, c_void_p, c_void_p, c_char_p, c_size_t, c_void_p
+)
+linker_instantiate_async = _function("wasmtime_linker_instantiate_async", c_void_p, *[c_void_p] * 6)
 caller_context = _function("wasmtime_caller_context", c_void_p, c_void_p)
 caller_export = _function("wasmtime_caller_export_get", c_bool, c_void_p, c_char_p, c_size_t, c_void_p)
 memory_data = _function("wasmtime_memory_data", c_void_p, c_void_p, c_void_p)
@@ -178,7 +187,11 @@ def take_trap(pointer: int) -> Failure:
     code = c_int()
     has_code = _trap_code(pointer, ctypes.addressof(code))
     trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(native.wasm_trap_t)))
-    frames = tuple(Frame(each.func_name, each.func_index, each.func_offset, each.module_offset) for each in trap.frames)
+    frames = tuple(
+        Frame(each.func_name, each.func_index, each.func_offset, each.module_offset)
+        for each in trap.frames
+        if each.module_name != HIDDEN_MODULE
+    )
     # The message tells the frames too, and then, last, what happened.
     reason = trap.message.rpartition("wasm trap: ")[2].strip()
     return Failure(wasmtime.TrapCode(code.value) if has_code else None, reason, frames)

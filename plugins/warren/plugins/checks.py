@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic_core import to_json
 
-from warren.manifests import Grant, GrantRefused, Manifest, Policy, grant, parse_manifest, runtime_version
+from warren.manifests import Abi as AbiName
+from warren.manifests import (
+    Grant,
+    GrantRefused,
+    Manifest,
+    Policy,
+    Runtime,
+    grant,
+    parse_manifest,
+    runtime_version,
+)
 
+from .abi import AnyAbi
 from .actions import Actions
 from .backtrace import SourceLines, read_source_lines, without_debug_sections
+from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
+from .extism_abi import ExtismAbi, check_extism
+from .extism_kernel import ENV, KERNEL_PAGES, USER
 from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
 from .host_imports import IMPORTS
-from .module import CoreAbi, check_core_abi, read_module
+from .module import ModuleInfo, read_module
 from .secrets import Given
+from .snapshot import fit_for_snapshot
 from .wasi_abi import WASI_IMPORTS
+from .wasi_command import check_wasi
+
+#: A manifest that says nothing of it.
+AS_FOUND: Final = Runtime()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +48,7 @@ class CheckedPlugin:
     manifest: Manifest
     grant: Grant
     actions: Actions
-    abi: CoreAbi
+    abi: AnyAbi
     wasm: bytes
     lines: SourceLines | None
     digest: bytes
@@ -42,26 +63,62 @@ def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
         granted = grant(manifest, policy, runtime_version())
     except GrantRefused as error:
         raise LoadFailed(source, str(error)) from error
-    if manifest.runtime.abi not in (None, "core"):
-        raise LoadFailed(source, f"[runtime] abi = {manifest.runtime.abi!r} is not supported yet; only 'core' is")
     actions = Actions(manifest, source)
     try:
         module = files.read_module()
-        abi, wasm = check_module(module, granted.limits.memory_bytes)
+        abi, wasm = check_module(module, granted.limits.memory_bytes, manifest.runtime)
     except ModuleRefused as error:
         raise LoadFailed(str(files.wasm), error.reason) from error
     lines = read_source_lines(module, wasm)
     return CheckedPlugin(manifest, granted, actions, abi, wasm, lines, digest_of(text, module))
 
 
-def check_module(data: bytes, memory_bytes: int) -> tuple[CoreAbi, bytes]:
-    """What ABI the module has, and the module with its growth witnessed. Raises `ModuleRefused`."""
+def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) -> tuple[AnyAbi, bytes]:
+    """Its ABI, and the module with its growth witnessed. Raises `ModuleRefused`.
+
+    `runtime` is the manifest's, which may say the ABI, too, and is refused when it is not the module's.
+    """
     module = read_module(data)
-    abi = check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
-    if module.memory is not None and module.memory.min_pages * PAGE_BYTES > memory_bytes:
-        needed = module.memory.min_pages * PAGE_BYTES
-        raise ModuleRefused(f"starts with {needed:,} bytes of memory; its limit is {memory_bytes:,}")
+    name, sign = recognised(module)
+    if runtime.abi not in (None, name):
+        raise ModuleRefused(f"the manifest has [runtime] abi = {runtime.abi!r}, and the module is {name!r}: {sign}")
+    if name != "wasi" and (runtime.args is not None or runtime.streams != "json"):
+        raise ModuleRefused(
+            f"[runtime] args and streams are for the ABI 'wasi' alone, and the module is {name!r}: {sign}"
+        )
+    abi = _ABI_CHECKS[name](module, runtime)
+    if runtime.snapshot:
+        fit_for_snapshot(abi)
+    pages = (0 if module.memory is None else module.memory.min_pages) + (KERNEL_PAGES if name == "extism" else 0)
+    if pages * PAGE_BYTES > memory_bytes:
+        raise ModuleRefused(f"starts with {pages * PAGE_BYTES:,} bytes of memory; its limit is {memory_bytes:,}")
     return abi, without_debug_sections(with_growth_witness(data))
+
+
+def recognised(module: ModuleInfo) -> tuple[AbiName, str]:
+    """What ABI a core module has, and how one can tell. What has no sign of another is `core`, and checked as that."""
+    for item in module.imports:
+        if item.module in {ENV, USER}:
+            return "extism", f"it imports {item.module!r}"
+    if "_start" in module.exports and "handle_request" not in module.exports:
+        return "wasi", "it exports '_start' and no 'handle_request', as a WASI command does"
+    return "core", "it neither imports anything of Extism's nor is a WASI command"
+
+
+def _check_core(module: ModuleInfo, _runtime: Runtime) -> CoreAbi:
+    return check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
+
+
+def _check_extism(module: ModuleInfo, _runtime: Runtime) -> ExtismAbi:
+    return check_extism(module)
+
+
+#: How a module of each ABI is checked, and what then knows how to run it.
+_ABI_CHECKS: Final[Mapping[AbiName, Callable[[ModuleInfo, Runtime], AnyAbi]]] = {
+    "core": _check_core,
+    "wasi": check_wasi,
+    "extism": _check_extism,
+}
 
 
 def plugin_config(granted: Grant, given: Given) -> bytes:

@@ -10,6 +10,8 @@ import faulthandler
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from .bindings import address
 from .compiler import Compiler
 from .configuration import configuration, fingerprint
 from .errors import ModuleRefused
+from .extism_calls import define_kernel_imports
+from .extism_guest import ExtismProgram
+from .extism_kernel import kernel_module
 from .guest import PAGE_BYTES, Program
 from .host_imports import define_host_imports
 from .instance_pool import can_pool, with_pool
@@ -38,15 +43,47 @@ class Engine:
     async def compile(self, wasm: bytes) -> Program:
         """Compile, in a process of its own. Raises `ModuleRefused` or `CompilationFailed`."""
         artefact = await self._compiler.compile(wasm)
-        try:
+        with _refusing():
             module = wasmtime.Module.deserialize(self._engine, artefact)
             prepared = self._linker.instantiate_pre(module)
-        except wasmtime.WasmtimeError as error:
-            # The compiling process has no pool, and so cannot tell what does not fit into a slot of it.
-            raise ModuleRefused(f"the module cannot be instantiated here: {' '.join(str(error).split())}") from error
         return Program(
             self._engine, prepared, address(self._engine.ptr()), address(prepared.ptr()), _min_memory_bytes(module)
         )
+
+    async def compile_for_extism(self, wasm: bytes, user_functions: tuple[str, ...]) -> ExtismProgram:
+        """The same for a module that imports Extism's kernel, and these functions of `extism:host/user`."""
+        artefact = await self._compiler.compile(wasm)
+        with _refusing():
+            module = wasmtime.Module.deserialize(self._engine, artefact)
+        kernel = _kernel(self._engine, len(user_functions))
+        return ExtismProgram(
+            self._engine,
+            kernel,
+            address(self._engine.ptr()),
+            address(kernel.ptr()),
+            _min_memory_bytes(module),
+            linker=self._linker,
+            linker_address=address(self._linker.ptr()),
+            module=module,
+            module_address=address(module.ptr()),
+            user_functions=user_functions,
+        )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except wasmtime.WasmtimeError as error:
+        # The compiling process has no pool, and so cannot tell what does not fit into a slot of it.
+        raise ModuleRefused(f"the module cannot be instantiated here: {' '.join(str(error).split())}") from error
+
+
+@cache
+def _kernel(engine: wasmtime.Engine, user_functions: int) -> wasmtime.InstancePre:
+    linker = wasmtime.Linker(engine)
+    define_kernel_imports(linker)
+    return linker.instantiate_pre(kernel_module(engine, user_functions))
 
 
 def _min_memory_bytes(module: wasmtime.Module) -> int:

@@ -235,6 +235,14 @@ class GuestFault(PluginError):
         return self.reason
 
 
+class GuestExit(GuestFault):
+    """A guest ended itself, by WASI's `proc_exit`: what a program does, and a guest that is to answer must not."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("trap", f"the guest exited with code {code}")
+        self.code = code
+
+
 class OutsideMemory(GuestFault):
     """A guest named a range that is not in its memory: what no compiler's code does."""
 

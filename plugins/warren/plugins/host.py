@@ -141,7 +141,13 @@ class HostSession:
         if self._process is None:
             around = self._surroundings
             files = None if around.folder is None else Files(around.folder, self)
-            self._process = Process(self.log, (self.grant.plugin.encode(),), around.environment, files=files)
+            self._process = Process(
+                self.log,
+                (self.grant.plugin.encode(),),
+                around.environment,
+                files=files,
+                mask=around.secrets.mask,
+            )
         return self._process
 
     def log(self, level: int, text: bytes) -> None:

@@ -30,7 +30,8 @@ INSTANCE_SLOTS: Final = 1_000
 MAX_CALL_DEPTH: Final = 8
 CALL_SLOTS: Final = 8
 
-_ALL_SLOTS: Final = INSTANCE_SLOTS + MAX_CALL_DEPTH * CALL_SLOTS
+#: A guest may have two instances, and count as two; the last to come may be one too many then.
+_ALL_SLOTS: Final = INSTANCE_SLOTS + MAX_CALL_DEPTH * CALL_SLOTS + 1
 
 #: The most that a guest's tables can have together, in elements of 8 bytes, and how many tables that may be.
 MAX_TABLE_ELEMENTS: Final = 100_000

@@ -92,7 +92,7 @@ class Loader:
         if checked.manifest.runtime.snapshot:
             snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
             abi, wasm = snapshot.abi, snapshot.wasm
-        program = replace(await self._engine.compile(wasm), lines=checked.lines)
+        program = replace(await abi.compile(self._engine, wasm), lines=checked.lines)
         tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
         return Sandbox(
             program,

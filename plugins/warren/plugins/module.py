@@ -1,4 +1,4 @@
-"""What an untrusted core module declares, read before wasmtime sees it, and whether that fits the guest ABI `core`.
+"""What an untrusted core module declares, read before wasmtime sees it, and what in that does not fit a guest ABI.
 
 wasmtime validates modules thoroughly, but too late and too generously for us: asked for the type of an exported
 function that takes a v128, its Python API aborts the process, and a few kilobytes of empty functions or declared locals
@@ -31,12 +31,12 @@ _names.maxstring = 100
 
 @dataclass(frozen=True, slots=True)
 class ModuleLimits:
-    """How much a module may declare. A Go program of 4.4 MB passes easily; the known compile bombs do not.
+    """How much a module may declare. Go programs of 4.4 and 20 MB pass; the known compile bombs do not.
 
     The numbers bound what is compiled. What it may use at run time is the sandbox's to say.
     """
 
-    module_bytes: int = 16 << 20
+    module_bytes: int = 32 << 20
     types: int = 10_000
     #: Parameters, or results, of one function type; wasmtime's own limit.
     values: int = 1_000
@@ -303,75 +303,26 @@ def _at_most(count: int, what: str, limit: int) -> int:
     return count
 
 
-_PACKED: Final = FuncType(("i32", "i32"), ("i64",))
-_BARE: Final = FuncType(("i32", "i32"), ("i32",))
-
-#: The functions of the `core` ABI with the signatures that each may have.
-_REQUIRED: Final[Mapping[str, tuple[FuncType, ...]]] = {
-    "allocate": (FuncType(("i32",), ("i32",)),),
-    "handle_request": (_PACKED, _BARE),
-}
-_OPTIONAL: Final[Mapping[str, tuple[FuncType, ...]]] = {
-    "deallocate": (FuncType(("i32", "i32")),),
-    "initialize": (FuncType(("i32", "i32"), ("i32",)),),
-    "shutdown": (FuncType((), ("i32",)),),
-    "health_check": (FuncType((), ("i32",)),),
-    "_initialize": (FuncType(),),
-}
-_WASI: Final = "wasi_snapshot_preview1"
-
 #: Names listed in one sentence; a hostile module can have a thousand.
 _LISTED: Final = 12
 
 
-@dataclass(frozen=True, slots=True)
-class CoreAbi:
-    """What of the `core` ABI a module has."""
-
-    #: `handle_request` gives `ptr << 32 | len`; else a bare pointer to one JSON value.
-    packed: bool
-    has_deallocate: bool
-    has_initialize: bool
-    has_shutdown: bool
-    has_health_check: bool
-    #: `_initialize`, which is to be called before everything else, as WASI reactors have it.
-    has_reactor_init: bool
-
-
-def check_core_abi(info: ModuleInfo, allowed_imports: Mapping[tuple[str, str], FuncType]) -> CoreAbi:
-    """How `info` fits the ABI when the host provides `allowed_imports`.
-
-    Raises `ModuleRefused` with all that is wrong. The size of the memory is not judged: the sandbox's limit decides.
-    """
-    problems = [*_wrong_exports(info), *_wrong_imports(info.imports, allowed_imports)]
-    if problems:
-        raise ModuleRefused("; ".join(problems))
+def wrong_exports(
+    info: ModuleInfo, required: Mapping[str, tuple[FuncType, ...]], optional: Mapping[str, tuple[FuncType, ...]]
+) -> Iterator[str]:
+    """What keeps a guest ABI from calling `info`: each function by its name, with the signatures that it may have."""
     exports = info.exports
-    return CoreAbi(
-        packed=exports["handle_request"].signature == _PACKED,
-        has_deallocate="deallocate" in exports,
-        has_initialize="initialize" in exports,
-        has_shutdown="shutdown" in exports,
-        has_health_check="health_check" in exports,
-        has_reactor_init="_initialize" in exports,
-    )
-
-
-def _wrong_exports(info: ModuleInfo) -> Iterator[str]:
-    exports = info.exports
-    missing = [name for name in ("memory", *_REQUIRED) if name not in exports]
+    missing = [shown(name) for name in ("memory", *required) if name not in exports]
     if missing:
-        yield f"it does not export {_listed(missing)}"
-    if "_start" in exports and "handle_request" in missing:
-        yield "it exports '_start', so it was built as a WASI command: build it as a reactor (-mexec-model=reactor)"
+        yield f"it does not export {shortened(missing)}"
     if "memory" in exports and exports["memory"].kind != "memory":
         yield f"its export 'memory' is {exports['memory']}, and must be its memory"
-    for name, wanted in (*_REQUIRED.items(), *_OPTIONAL.items()):
+    for name, wanted in (*required.items(), *optional.items()):
         if name in exports and exports[name].signature not in wanted:
             yield f"its export {name!r} is {exports[name]}, and must be {' or '.join(map(str, wanted))}"
     vectors = [shown(name) for name, export in exports.items() if _has_vector(export)]
     if vectors:
-        yield f"no exported function may take or give a v128, and these do: {_shortened(vectors)}"
+        yield f"no exported function may take or give a v128, and these do: {shortened(vectors)}"
 
 
 def _has_vector(export: Export) -> bool:
@@ -380,7 +331,8 @@ def _has_vector(export: Export) -> bool:
     return signature is not None and "v128" in signature.params + signature.results
 
 
-def _wrong_imports(imports: tuple[Import, ...], allowed: Mapping[tuple[str, str], FuncType]) -> Iterator[str]:
+def wrong_imports(imports: tuple[Import, ...], allowed: Mapping[tuple[str, str], FuncType]) -> Iterator[str]:
+    """What of `imports` the host does not provide, or not so."""
     unknown = []
     for item in imports:
         wanted = allowed.get((item.module, item.name))
@@ -390,15 +342,10 @@ def _wrong_imports(imports: tuple[Import, ...], allowed: Mapping[tuple[str, str]
             found = f"a {item.kind}" if item.signature is None else str(item.signature)
             yield f"its import {item} is {found}, and is provided as {wanted}"
     if unknown:
-        yield f"it imports what is not provided here: {_shortened([str(item) for item in unknown])}"
-    if any(item.module == _WASI for item in unknown):
-        yield f"WASI is not linked ({_WASI}): build for a target without it, or use nothing that needs it"
+        yield f"it imports what is not provided here: {shortened([str(item) for item in unknown])}"
 
 
-def _listed(names: list[str]) -> str:
-    return _shortened([shown(name) for name in names])
-
-
-def _shortened(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
+    """Names for a sentence, and how many more there are."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -83,6 +83,7 @@ class Plugin:
         self.files = files
         self.digest = digest
         self.usage = Usage()
+        self.abi = sandbox.abi.name
         self._sandbox = sandbox
         self._actions: Actions | Closed = actions
         self._refused_runs = None if quarantine is None else RefusedRuns(quarantine)

@@ -9,28 +9,24 @@ says that it is not healthy, is refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from warren.manifests import Grant
 
-from . import core_abi
+from .abi import AnyAbi, AnyGuest
+from .answers import read_answer
 from .errors import GuestFault, NotForShadows, OutsideMemory
-from .guest import Guest, Program, free_slot, guests
+from .guest import Program, free_slot, guests
 from .host import NO_SURROUNDINGS, Caps, HostFunction, HostSession, Surroundings, for_shadows
 from .instance_pool import INSTANCE_SLOTS
-from .module import CoreAbi
 from .outcome import AuditEvent, Outcome, RunKind, Trail
 
 DEFAULT_CAPS: Final = Caps()
 
 #: Told what a run did with its powers, and its place in a trace.
 TellAudit = Callable[[tuple[AuditEvent, ...], Trail | None], None]
-
-_ANSWER_KEYS: Final = {"success", "result", "error"}
 
 
 class Sandbox:
@@ -39,7 +35,7 @@ class Sandbox:
     def __init__(
         self,
         program: Program,
-        abi: CoreAbi,
+        abi: AnyAbi,
         grant: Grant,
         config: bytes,
         functions: Mapping[str, HostFunction],
@@ -56,7 +52,7 @@ class Sandbox:
         self._surroundings = surroundings
         self._has_secrets = bool(surroundings.secrets)
         self._program = program
-        self._abi = abi
+        self.abi = abi
         self._grant = grant
         self._config = config
         self._functions = functions
@@ -71,7 +67,7 @@ class Sandbox:
         `timeout_s` can shorten the grant's time limit. `depth` is the number of plugins that the request came through.
         Cancelling the coroutine drops the guest.
         """
-        return self._attempt(core_abi.handle_request, request, timeout_s=timeout_s, depth=depth, trail=trail)
+        return self._attempt(request, timeout_s=timeout_s, depth=depth, trail=trail)
 
     async def run_shadow(self, request: bytes, *, timeout_s: float | None = None) -> Outcome:
         """`run`, without effect: raises `NotForShadows` when the guest calls what may have one, which is not called."""
@@ -80,9 +76,7 @@ class Sandbox:
         around = self._surroundings
         if around.folder is not None:
             around = replace(around, folder=around.folder.for_shadow(called))
-        outcome = await self._attempt(
-            core_abi.handle_request, request, timeout_s=timeout_s, functions=harmless, surroundings=around
-        )
+        outcome = await self._attempt(request, timeout_s=timeout_s, functions=harmless, surroundings=around)
         if called:
             raise NotForShadows(self._grant.plugin, called[0])
         return outcome
@@ -93,16 +87,15 @@ class Sandbox:
 
     async def check(self) -> Outcome:
         """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""
-        return await self._attempt(core_abi.check_health)
+        return await self._attempt(self.abi.check_health)
 
     async def shutdown(self) -> Outcome:
         """Start a guest and let it run its `shutdown`."""
-        return await self._attempt(core_abi.shutdown)
+        return await self._attempt(self.abi.shutdown)
 
     async def _attempt(
         self,
-        exchange: core_abi.Exchange,
-        request: bytes | None = None,
+        what: bytes | Callable[[Any], Awaitable[None]],
         *,
         timeout_s: float | None = None,
         depth: int = 0,
@@ -110,6 +103,7 @@ class Sandbox:
         functions: Mapping[str, HostFunction] | None = None,
         surroundings: Surroundings | None = None,
     ) -> Outcome:
+        """A request, or what else to ask a guest that has started."""
         if len(guests) >= INSTANCE_SLOTS:
             await free_slot(depth)
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
@@ -125,7 +119,7 @@ class Sandbox:
             trail=trail,
             surroundings=surroundings or self._surroundings,
         )
-        guest = Guest(
+        guest: AnyGuest = self.abi.guest_class(
             self._program,
             session,
             fuel=limits.max_fuel,
@@ -136,9 +130,13 @@ class Sandbox:
         backtrace: tuple[str, ...] = ()
         try:
             try:
-                await core_abi.start(guest, self._abi, self._config)
-                response = await exchange(guest, self._abi, request or b"", self._caps.answer_bytes)
-                kind: RunKind = "ok" if request is None else read_answer(response)
+                await self.abi.start(guest, self._config)
+                if isinstance(what, bytes):
+                    response = await self.abi.handle_request(guest, what, self._caps.answer_bytes)
+                    kind: RunKind = read_answer(response)
+                else:
+                    await what(guest)
+                    response, kind = b"", "ok"
             except GuestFault as fault:
                 kind, response, error, backtrace = fault.kind, b"", fault.reason, fault.backtrace
                 if isinstance(fault, OutsideMemory):
@@ -165,22 +163,3 @@ class Sandbox:
             session.close()
             if session.has_audit and self._tell_audit is not None:
                 self._tell_audit(self._surroundings.secrets.mask_audit(session.finished_audit()), trail)
-
-
-def read_answer(answer: bytes) -> RunKind:
-    """`ok` or `failed`, as the answer says. Raises `GuestFault` when it is not what an answer has to be.
-
-    An answer is a JSON object of exactly `success` (a boolean), `result` (anything) and `error` (a string or null).
-    """
-    if not answer:
-        raise GuestFault("trap", "the guest answered nothing")
-    try:
-        value = from_json(answer, allow_inf_nan=False)
-    except ValueError as error:
-        raise GuestFault("trap", f"the guest's answer is not JSON: {error}") from None
-    if isinstance(value, dict) and value.keys() == _ANSWER_KEYS:
-        success, message = value["success"], value["error"]
-        if isinstance(success, bool) and (message is None or isinstance(message, str)):
-            return "ok" if success else "failed"
-    reason = 'the guest\'s answer is not {"success": true or false, "result": ..., "error": null or "..."}'
-    raise GuestFault("trap", reason)

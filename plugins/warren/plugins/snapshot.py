@@ -32,11 +32,12 @@ from typing import Any
 
 from warren.manifests import Grant
 
-from . import core_abi
+from .abi import AnyAbi
+from .core_abi import CoreAbi
 from .errors import GuestFault, ModuleRefused
 from .guest import Guest, Program, free_slot
 from .host import Caps, HostSession
-from .module import CoreAbi, shown
+from .module import shown
 from .outcome import LogLine
 from .snapshot_module import GLOBAL_EXPORT, State, with_exported_state, with_state
 
@@ -50,9 +51,16 @@ class Snapshot:
     logs: tuple[LogLine, ...]
 
 
+def fit_for_snapshot(abi: AnyAbi) -> CoreAbi:
+    """The same ABI. Raises `ModuleRefused` for one whose guests are not initialised by anything but their requests."""
+    if not isinstance(abi, CoreAbi):
+        raise ModuleRefused(f"[runtime] snapshot is for the ABI 'core' alone, and the module is {abi.name!r}")
+    return abi
+
+
 async def take_snapshot(
     wasm: bytes,
-    abi: CoreAbi,
+    abi: AnyAbi,
     grant: Grant,
     config: bytes,
     compile_module: Callable[[bytes], Awaitable[Program]],
@@ -65,6 +73,7 @@ async def take_snapshot(
 
     Costs the initialisation and a compilation, and some 3 ms for each MiB of memory in use.
     """
+    core = fit_for_snapshot(abi)
     instrumented, indices = await asyncio.to_thread(with_exported_state, wasm)
     program = await compile_module(instrumented)
     session = _InitialSession(grant, {}, Caps())
@@ -72,14 +81,14 @@ async def take_snapshot(
     await free_slot(0)
     guest = Guest(program, session, fuel=limits.max_fuel, memory_bytes=limits.memory_bytes, timeout_s=limits.timeout_s)
     try:
-        await core_abi.start(guest, abi, config)
+        await core.start(guest, config)
         state = _state(guest, indices)
     except GuestFault as fault:
         raise ModuleRefused(fault.reason) from fault
     finally:
         guest.close()
     baked = await asyncio.to_thread(with_state, wasm, state)
-    return Snapshot(replace(abi, has_initialize=False, has_reactor_init=False), baked, session.finished_logs())
+    return Snapshot(replace(core, has_initialize=False, has_reactor_init=False), baked, session.finished_logs())
 
 
 class _InitialSession(HostSession):

@@ -1,7 +1,7 @@
 """`poll_oneoff`, by which a guest sleeps: a suspension like that of a host call, so that the loop goes on meanwhile.
 
 wasmtime's own sleeps in the thread, through fuel and deadline alike (5 s against a deadline of 50 ms, measured).
-Descriptors are always ready here: stdin is at its end, what is written is logged at once, and files never wait.
+Descriptors are always ready here: all that stdin has is there, what is written is logged at once, and files never wait.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def begin_poll(guest: Guest, process: Process, arguments: tuple[int, ...], resul
 def _event(process: Process, subscription: tuple[int, ...]) -> tuple[int, bytes]:
     """When a subscription is due, and the event that it then is; at once when it is a wrong one."""
     user_data, kind, number, timeout_ns, _precision, flags = subscription
-    due_ns, errno, nothing_more = 0, Errno.SUCCESS, 0
+    due_ns, errno, at_hand, nothing_more = 0, Errno.SUCCESS, 0, 0
     if kind == EventType.CLOCK:
         clock = CLOCKS.get(number)
         if clock is None:
@@ -86,9 +86,10 @@ def _event(process: Process, subscription: tuple[int, ...]) -> tuple[int, bytes]
     elif kind == EventType.FD_READ:
         is_stdin = number == STDIN and process.is_open(STDIN)
         errno = Errno.SUCCESS if is_stdin or process.is_file(number) else Errno.BADF
-        nothing_more = HANGUP if is_stdin else 0
+        at_hand = process.unread_bytes if is_stdin else 0
+        nothing_more = HANGUP if is_stdin and not at_hand else 0
     elif kind == EventType.FD_WRITE:
         errno = Errno.SUCCESS if process.is_output(number) or process.is_file(number) else Errno.BADF
     else:
         errno = Errno.INVAL
-    return due_ns, EVENT.pack(user_data, errno, kind, 0, nothing_more)
+    return due_ns, EVENT.pack(user_data, errno, kind, at_hand, nothing_more)

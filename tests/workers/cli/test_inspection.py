@@ -60,7 +60,10 @@ def test_a_folder_without_plugins_is_no_failure_and_is_said_to_be_empty(tmp_path
 def test_check_passes_what_is_sound() -> None:
     checked = warren("check", EXAMPLES)
     assert checked.code == ExitCode.OK
-    assert [line.split()[:2] for line in checked.out.splitlines()] == [["ok", plugin] for plugin in sorted(SAMPLES)]
+    told = [line.split()[:4] for line in checked.out.splitlines()]
+    assert [(ok, plugin, abi) for ok, plugin, _version, abi in told] == [
+        ("ok", plugin, "core") for plugin in sorted(SAMPLES)
+    ]
 
 
 def test_check_says_where_each_problem_is_and_goes_on(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_its_json_has_everything_under_names_that_stay(folder: Path) -> None:
         "description": "Says hello",
         "author": "Rabbit",
         "license": "MIT",
+        "abi": "core",
         "files": {"wasm": f"{folder}/hello.wasm", "manifest": f"{folder}/hello.toml"},
         "actions": {
             "greet": {"description": "Greets", "request": {"type": "string"}, "response": None},
@@ -127,6 +128,7 @@ def test_people_are_shown_the_same(folder: Path) -> None:
     for fact in (
         "hello 1.2.0\n",
         "author         Rabbit",
+        "abi            core",
         f"manifest       {folder}/hello.toml",
         "  greet  Greets\n",
         '    request   {"type": "string"}\n    response  anything\n',

@@ -28,7 +28,7 @@ def test_a_version_that_breaks_the_callers_of_the_one_before_it_is_refused(tmp_p
     checked = warren("check", tmp_path)
     assert checked.code == ExitCode.FAILED
     sound, refused = checked.out.splitlines()
-    assert sound == f"ok hello 1.0.0 {tmp_path}/hello-1.0.0.wasm"
+    assert sound == f"ok hello 1.0.0 core {tmp_path}/hello-1.0.0.wasm"
     assert refused == (
         f"{path.with_suffix('.toml')}: 1.1.0 breaks callers of 1.0.0: action 'greet': request: "
         "maxLength fell from 1000 to 100; raise the version to 2.0.0, or undo it"

@@ -14,6 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from warren.manifests import (
+    Abi,
     BreakingChange,
     Manifest,
     ManifestError,
@@ -48,6 +49,7 @@ class Finding:
 
     path: Path
     manifest: Manifest | None = None
+    abi: Abi | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     breaks: tuple[Break, ...] = ()
@@ -88,7 +90,7 @@ def _check(files: PluginFiles, policy: Policy) -> Finding:
         checked = check_plugin(files, policy)
     except (ManifestError, LoadFailed) as error:
         return Finding(files.wasm, problems=_problems(error))
-    return Finding(files.wasm, checked.manifest, checked.grant.notes)
+    return Finding(files.wasm, checked.manifest, checked.abi.name, checked.grant.notes)
 
 
 def _problems(error: ManifestError | LoadFailed) -> tuple[Problem, ...]:
@@ -171,6 +173,7 @@ def _data(finding: Finding) -> dict[str, Any]:
         "path": printable(str(finding.path)),
         "name": name or None,
         "version": version or None,
+        "abi": finding.abi,
         "rollout": finding.manifest and finding.manifest.rollout and finding.manifest.rollout.model_dump(),
         "notes": finding.notes,
         "problems": [asdict(problem) for problem in finding.problems],
@@ -187,7 +190,10 @@ def _print(findings: list[Finding]) -> None:
         if not finding.problems:
             place = printable(str(finding.path))
             line = Text.assemble(
-                ("ok ", "green"), (f"{' '.join(_identity(finding.manifest))} ", "bold"), (place, "dim")
+                ("ok ", "green"),
+                (f"{' '.join(_identity(finding.manifest))} ", "bold"),
+                f"{finding.abi} ",
+                (place, "dim"),
             )
             console.print(line, soft_wrap=True)
             if finding.manifest is not None and finding.manifest.rollout is not None:

@@ -42,7 +42,7 @@ def _data(plugin: Plugin) -> dict[str, Any]:
         "name": plugin.name,
         "version": plugin.version,
         "description": plugin.manifest.description,
-        "abi": _abi(plugin),
+        "abi": plugin.abi,
         "capabilities": sorted(plugin.grant.capabilities),
         "limits": asdict(plugin.grant.limits),
         "subscribe": [str(pattern) for pattern in plugin.grant.subscribe],
@@ -65,7 +65,7 @@ def _print(directory: Path, plugins: list[Plugin], failures: list[str]) -> None:
 def _paragraph(plugin: Plugin) -> Text:
     limits = plugin.grant.limits
     facts = {
-        "abi": _abi(plugin),
+        "abi": plugin.abi,
         "capabilities": ", ".join(sorted(plugin.grant.capabilities)),
         "limits": f"{size(limits.memory_bytes)}, {limits.max_fuel:,} fuel, {duration(limits.timeout_s * 1e6)}",
         "subscribes": ", ".join(map(str, plugin.grant.subscribe)),
@@ -81,7 +81,3 @@ def _paragraph(plugin: Plugin) -> Text:
     for note in plugin.grant.notes:
         text.append(f"\n  note: {printable(note)}", "yellow")
     return text
-
-
-def _abi(plugin: Plugin) -> str:
-    return plugin.manifest.runtime.abi or "core"

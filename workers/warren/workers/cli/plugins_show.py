@@ -42,6 +42,7 @@ def run(directory: Path, name: str, requirement: str | None, policy_file: Path |
     if as_json:
         print_json(
             public_data(checked.manifest, checked.grant)
+            | {"abi": checked.abi.name}
             | {"files": {"wasm": str(files.wasm), "manifest": str(files.manifest)}, "upgrade": _upgrade(review)}
         )
     else:
@@ -109,7 +110,7 @@ def _page(files: PluginFiles, checked: CheckedPlugin, review: Review, width: int
     text = Text.assemble((manifest.name, "bold"), f" {manifest.version}")
     if review.waits:
         text.append(" parked", "yellow")
-    text.append(_facts(_identity(files, manifest)))
+    text.append(_facts(_identity(files, checked)))
     text.append("\nactions", "cyan")
     if not manifest.actions:
         text.append("\n  none is declared: the plugin decides for itself what it can be asked for", "dim")
@@ -133,11 +134,13 @@ def _facts(facts: Mapping[str, str]) -> Text:
     return text
 
 
-def _identity(files: PluginFiles, manifest: Manifest) -> dict[str, str]:
+def _identity(files: PluginFiles, checked: CheckedPlugin) -> dict[str, str]:
+    manifest = checked.manifest
     return {
         "description": manifest.description,
         "author": manifest.author,
         "license": manifest.license,
+        "abi": checked.abi.name,
         "module": str(files.wasm),
         "manifest": str(files.manifest),
     }
