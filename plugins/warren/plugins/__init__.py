@@ -37,16 +37,22 @@ from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, 
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import data_folder
 from .policies import read_policy
+from .recording import MAX_RECORDING_BYTES, Recording, RecordingUnreadable, read_recording, unpack_recording
+from .replaying import Asked, Difference, Ended, Replayed, replay
 from .watcher import WatchOptions
 
 __all__ = [
+    "MAX_RECORDING_BYTES",
+    "Asked",
     "AuditEvent",
     "AuditListener",
     "AuditRecord",
     "AuditSeverity",
     "Callee",
+    "Difference",
     "Elsewhere",
     "EmbedderFunction",
+    "Ended",
     "GuestMessage",
     "HostCall",
     "HostFunctionError",
@@ -74,6 +80,9 @@ __all__ = [
     "PluginReplaced",
     "PluginTrapped",
     "PluginUnloaded",
+    "Recording",
+    "RecordingUnreadable",
+    "Replayed",
     "RequestRejected",
     "ResourceLimit",
     "RunFailed",
@@ -89,4 +98,7 @@ __all__ = [
     "host_function",
     "installed_functions",
     "read_policy",
+    "read_recording",
+    "replay",
+    "unpack_recording",
 ]

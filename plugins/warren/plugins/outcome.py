@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
 
 #: How a run can end. `ok` and `failed`: the guest answered. `unavailable`: the host's fault. The rest: the guest's.
 RunKind = Literal[
@@ -108,6 +111,7 @@ class Outcome:
     sentence when it did not. `messages` is empty unless the run ended `ok`. `memory_bytes` is the peak size of the
     guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of it went by in
     host functions, of which `host_calls` lists the first. `audit` is what it did that an operator may want to know of.
+    `recorder` has what the run was told from outside, if it asked for anything: `Plugin.recording` makes use of it.
     """
 
     kind: RunKind
@@ -123,3 +127,4 @@ class Outcome:
     host_calls: tuple[HostCall, ...] = ()
     backtrace: tuple[str, ...] = ()
     audit: tuple[AuditEvent, ...] = ()
+    recorder: Recorder | None = None

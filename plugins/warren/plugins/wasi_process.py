@@ -12,6 +12,7 @@ from typing import Final
 
 from .wasi_abi import STDERR, STDIN, STDOUT
 from .wasi_descriptors import Files
+from .world import LIVE, World
 
 #: An unfinished line is logged once it is this long.
 MAX_LINE_BYTES: Final = 8 << 10
@@ -23,7 +24,7 @@ _LEVELS: Final = {STDOUT: 2, STDERR: 3}
 class Process:
     """The WASI side of one run; made when the guest first asks for it, since most guests never do."""
 
-    __slots__ = ("_log", "_open", "_unfinished", "arguments", "environment", "files")
+    __slots__ = ("_log", "_open", "_unfinished", "arguments", "environment", "files", "world")
 
     def __init__(
         self,
@@ -31,9 +32,11 @@ class Process:
         arguments: tuple[bytes, ...] = (),
         environment: tuple[bytes, ...] = (),
         files: Files | None = None,
+        world: World = LIVE,
     ) -> None:
         """`environment` is of `NAME=value`; nothing holds a zero byte. `files` is None for a guest that has none."""
         self.files = files
+        self.world = world
         self.arguments = arguments
         self.environment = environment
         self._log = log

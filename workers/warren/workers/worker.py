@@ -120,6 +120,7 @@ class Worker:
             self.metrics,
             export_spans=export_spans,
             reply_queues=self._reply_queues,
+            record=settings.record,
         )
         self._guest_logs = GuestLogs()
         self.rollouts = Rollouts(manager, self.metrics)
