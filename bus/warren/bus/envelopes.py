@@ -328,8 +328,9 @@ def dead_letter_message(
     """The whole of `message`, and why it was given up, for the dead-letter exchange.
 
     Its `warren-*` headers tell what happened and when, as a result's do; what of the original they displace, and where
-    it came from, who waited for it and how long it would have kept, are in `warren-original-*`. A `recording` of its run
-    is at most 40 KiB. Nobody answers a dead letter, and it does not expire. Of headers that take more than 64 KiB, those are kept that fit.
+    it came from, who waited for it and how long it would have kept, are in `warren-original-*`. The
+    `recording` of its last run has at most 40 KiB. Nobody answers a dead letter, and it does not expire. Of headers
+    that take more than 64 KiB, those are kept that fit.
     """
     told: dict[str, Any] = {
         Header.OUTCOME: outcome.value,

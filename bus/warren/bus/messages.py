@@ -60,7 +60,7 @@ class Header:
     DIED: Final = "warren-died-ms"
     #: Of a request: its caller wants the recording of its run, if the worker gives it to callers.
     RECORD: Final = "warren-record"
-    #: Of a dead letter, and of a result whose request wanted it: the recording of the run, as `warren.plugins` packs it.
+    #: Of a dead letter, and of a result whose caller wants it: the recording of the run, as `warren.plugins` packs it.
     RECORDING: Final = "warren-recording"
     ORIGINAL_EXCHANGE: Final = "warren-original-exchange"
     ORIGINAL_KEY: Final = "warren-original-key"

@@ -32,9 +32,8 @@ _OUTCOMES: Final = {kind.value: kind for kind in OutcomeKind}
 class Result:
     """How a request ended. `body` is the answer, byte for byte; `success`, `result` and `error` are read from it.
 
-    `recording` is that of the run, as `warren.plugins` packs it, where the caller asked for one and was given it.
-
-    `success`, `result` and `error` raise MalformedMessage if the body is not an answer, which no worker of Warren's sends.
+    These three raise MalformedMessage if the body is not an answer, which no worker of Warren's sends. `recording` is
+    that of the run, as `warren.plugins` packs it, where the caller asked for one and was given it.
     """
 
     plugin: str

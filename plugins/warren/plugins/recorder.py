@@ -20,7 +20,7 @@ from .outcome import RunKind
 #: Who can be asked: a host function by its name, a clock, the random numbers, and a sleep that waits for several.
 Source = Literal["host_call", "clock", "random", "sleep"]
 
-#: What is kept of one run, so that a guest which asks for much does not hold much: 1 MiB, as much as a request may have.
+#: What is kept of one run, so that a guest which asks for much does not hold much. A request may have as much.
 MAX_RECORDED_BYTES: Final = 1 << 20
 MAX_EVENTS: Final = 4_096
 

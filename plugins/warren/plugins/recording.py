@@ -122,10 +122,9 @@ class RecordedOutcome(_Part):
 
 
 class Recording(_Part):
-    """One run. `digest` is that of the plugin's files, `config` what `initialize` is given. With `used_files` it read or
-    wrote files of its own, and what is in those is not recorded.
+    """One run. `digest` is that of the plugin's files, `config` what `initialize` is given.
 
-    `cut` says why it does not hold all of what the run was told. `request` is None where it travels beside the message
+    With `used_files` it read or wrote files of its own, and what is in those is not recorded. `cut` says why it does not hold all of what the run was told. `request` is None where it travels beside the message
     that has it; `with_request` puts it in.
     """
 
@@ -181,11 +180,12 @@ def _first(events: Iterable[RecordedEvent], max_bytes: int) -> Iterable[Recorded
 def record_run(
     identity: tuple[str, str],
     digest: bytes,
+    request: bytes,
+    outcome: Outcome,
+    *,
     grant: Grant,
     config: bytes,
     secrets: Secrets,
-    request: bytes,
-    outcome: Outcome,
 ) -> Recording:
     """The recording of a run of that name and version, which was given `request` and has ended so."""
     recorder = outcome.recorder
@@ -208,7 +208,7 @@ def record_run(
         request=Content.of(request, secrets),
         events=tuple(_recorded(event, secrets) for event in events),
         cut=CUT if recorder is not None and recorder.is_cut else None,
-        used_files=any(use.power in _FILE_POWERS and use.refusal is None and not use.plugin for use in outcome.audit),
+        used_files=any(use.power in _FILE_POWERS and not (use.refusal or use.plugin) for use in outcome.audit),
         outcome=RecordedOutcome(
             kind=outcome.kind,
             answer=Content.of(outcome.response, secrets) if outcome.response else None,
@@ -249,9 +249,10 @@ def read_recording(data: bytes) -> Recording:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RecordingUnreadable(f'is no recording of Warren\'s: it has no "format": "{FORMAT}"')
     if (version := value.get("format_version")) != FORMAT_VERSION:
+        other = to_json(version).decode()[:20]
         raise RecordingUnreadable(
-            f"is a recording of format version {shown(str(version))}, and this Warren ({runtime_version()}) reads "
-            f"version {FORMAT_VERSION}: replay it with the Warren that made it{_made_by(value)}"
+            f"is a recording of format version {other}, and this Warren ({runtime_version()}) reads version "
+            f"{FORMAT_VERSION}: replay it with the Warren that made it{_made_by(value)}"
         )
     try:
         return Recording.model_validate_json(data)

@@ -40,7 +40,7 @@ from .outcome import Outcome, RunKind
 from .plugin import Plugin
 from .plugin_folder import PluginFolders
 from .recorder import Source
-from .recording import Recording, RecordedEvent, RecordingUnreadable
+from .recording import RecordedEvent, Recording, RecordingUnreadable
 from .world import Clock
 
 #: A replay has its fuel, not its time: machines differ. This is for who records a lot of fuel.
@@ -112,7 +112,9 @@ async def replay(
     request = recording.request.data
     player = _Player(recording.events)
     with tempfile.TemporaryDirectory(prefix="warren-replay-") as nothing:
-        plugin = await _load(recording, player, directory, version, variables or {}, data or Path(nothing))
+        plugin = await _load(
+            recording, player, directory, version, variables=variables or {}, data=data or Path(nothing)
+        )
         outcome = await plugin.run(request)
     same_files = plugin.digest.hex() == recording.digest
     done = Replayed(recording, plugin.version, same_files, player.told, outcome)
@@ -128,6 +130,7 @@ async def _load(
     player: _Player,
     directory: Path,
     version: str | None,
+    *,
     variables: Mapping[str, str],
     data: Path,
 ) -> Plugin:
@@ -174,8 +177,8 @@ def _find(directory: Path, name: str, version: str) -> tuple[PluginFiles, Manife
             if str(manifest.version) == version:
                 return files, manifest
             versions.append(str(manifest.version))
-    there_are = f"there are {', '.join(sorted(versions))}; name one of them" if versions else "nor any other version"
-    raise LoadFailed(str(directory), f"there is no {name} {version} to replay it in, {there_are}")
+    others = f"; of {name} there is {', '.join(sorted(versions))}" if versions else ", nor any other version"
+    raise LoadFailed(str(directory), f"there is no {name} {version} to replay it in{others}")
 
 
 def _allowing_all(manifest: Manifest, limits: Limits) -> Policy:
@@ -252,7 +255,7 @@ class _Player:
 
 
 class _ReplaySession(HostSession):
-    """What the recording tells. A guest can log as ever; what it sends was recorded as a host call, and goes nowhere."""
+    """Tells what the recording has. A guest can log as ever; what it sends was a host call, and goes nowhere."""
 
     __slots__ = ("_player", "_woken_by")
 

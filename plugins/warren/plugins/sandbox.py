@@ -97,7 +97,9 @@ class Sandbox:
     def recording(self, identity: tuple[str, str], digest: bytes, request: bytes, outcome: Outcome) -> Recording:
         """See `Plugin.recording`."""
         around = self._surroundings
-        return record_run(identity, digest, self._grant, self._config, around.secrets, request, outcome)
+        return record_run(
+            identity, digest, request, outcome, grant=self._grant, config=self._config, secrets=around.secrets
+        )
 
     async def check(self) -> Outcome:
         """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""

@@ -87,7 +87,7 @@ def packed_recording(run: Run) -> bytes | None:
         return None
     try:
         return run.plugin.recording(run.request.body, run.outcome).packed(MAX_RECORDING_HEADER_BYTES)
-    except Exception:  # a defect, which is not to cost anybody the letter or the result
+    except Exception:  # noqa: BLE001 - a defect, which is not to cost anybody the letter or the result
         _log.exception("a run of %s could not be recorded", run.plugin.name)
         return None
 

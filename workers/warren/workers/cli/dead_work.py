@@ -156,9 +156,7 @@ def run_show(place: Place, chosen: Choice, recording: Path | None, *, as_json: b
     return asyncio.run(_at(place, lambda queue: show_letters(queue, chosen, recording, as_json=as_json)))
 
 
-async def show_letters(
-    queue: DeadQueue, chosen: Choice, recording: Path | None = None, *, as_json: bool
-) -> ExitCode:
+async def show_letters(queue: DeadQueue, chosen: Choice, recording: Path | None = None, *, as_json: bool) -> ExitCode:
     last: DeadLetter | None = None
     async for held in chosen.of(queue.letters()):
         last = held.letter

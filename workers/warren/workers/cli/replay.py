@@ -36,7 +36,7 @@ MAX_SHOWN: Final = 400
 _CODES: Final = {"reproduced": ExitCode.OK, "differs": ExitCode.FAILED, "cut short": ExitCode.BAD_OUTCOME}
 
 
-def run(  # noqa: PLR0913 - as many as the command has
+def run(
     path: Path,
     plugins: Path,
     version: str | None,
@@ -100,8 +100,8 @@ def _print(replayed: Replayed) -> None:
         console.print(Text.assemble((f"{line.level:<5} ", "dim"), printable(line.text)), soft_wrap=True)
     for frame in outcome.backtrace if replayed.difference is None else ():
         console.print(Text(printable(f"  {frame}"), "dim"), soft_wrap=True)
-    for line, style in _ending(replayed):
-        console.print(Text(printable(line), style), soft_wrap=True)
+    for text, style in _ending(replayed):
+        console.print(Text(printable(text), style), soft_wrap=True)
 
 
 def _notes(replayed: Replayed) -> list[str]:
