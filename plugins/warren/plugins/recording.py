@@ -124,8 +124,9 @@ class RecordedOutcome(_Part):
 class Recording(_Part):
     """One run. `digest` is that of the plugin's files, `config` what `initialize` is given.
 
-    With `used_files` it read or wrote files of its own, and what is in those is not recorded. `cut` says why it does not hold all of what the run was told. `request` is None where it travels beside the message
-    that has it; `with_request` puts it in.
+    With `used_files` it read or wrote files of its own, and what is in those is not recorded. `cut` says why it does
+    not hold all of what the run was told. `request` is None where it travels beside the message that has it;
+    `with_request` puts it in.
     """
 
     format: Literal["warren.recording"]
