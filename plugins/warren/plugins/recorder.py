@@ -22,7 +22,7 @@ Source = Literal["host_call", "clock", "random", "sleep"]
 
 #: What is kept of one run, so that a guest which asks for much does not hold much. A request may have as much.
 MAX_RECORDED_BYTES: Final = 1 << 20
-MAX_EVENTS: Final = 4_096
+MAX_EVENTS: Final = 1_000
 
 
 @dataclass(slots=True, eq=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import platform
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,7 +109,7 @@ def _print(replayed: Replayed) -> None:
 def _notes(replayed: Replayed) -> list[str]:
     """What keeps this replay from being the run itself, as far as one can know."""
     recording = replayed.recording
-    here = _data_of_this_machine()
+    here = {"wasmtime": importlib.metadata.version("wasmtime"), "machine": platform.machine()}
     there = {"wasmtime": recording.wasmtime, "machine": recording.machine}
     notes = [
         f"recorded with {what} {there[what]}, replayed with {here[what]}: fuel may be counted otherwise"
@@ -120,16 +122,9 @@ def _notes(replayed: Replayed) -> list[str]:
         notes.append(f"these are not the files that were recorded, though they are {replayed.version}, too")
     if recording.used_files:
         notes.append("the run used files, which no recording holds: --data names a folder to find them in")
-    if "***" in recording.config.text:
+    if recording.is_masked:
         notes.append("secrets and variables are masked, and the plugin is given ***; --env NAME=VALUE gives a variable")
     return notes
-
-
-def _data_of_this_machine() -> dict[str, str]:
-    import importlib.metadata  # noqa: PLC0415
-    import platform  # noqa: PLC0415
-
-    return {"wasmtime": importlib.metadata.version("wasmtime"), "machine": platform.machine()}
 
 
 def _ending(replayed: Replayed) -> list[tuple[str, str]]:
