@@ -34,7 +34,8 @@ from warren.plugins import (
     unpack_recording,
 )
 from warren.plugins.recorder import MAX_EVENTS, MAX_RECORDED_BYTES
-from warren.plugins.secrets import MASK
+from warren.plugins.recording import Content
+from warren.plugins.secrets import MASK, Secrets
 
 LIBC = (Path(__file__).parent / "wasi" / "libc.wasm").read_bytes()
 
@@ -67,14 +68,14 @@ def told_then(end: str, *, times: int = 2, function: str = "ticket") -> bytes:
 
 
 async def record(
-    folder: Path, request: bytes = REQUEST, *, policy: Policy | None = None, **options: Any
+    folder: Path, request: bytes = REQUEST, *, timeout_s: float | None = None, **options: Any
 ) -> tuple[Recording, Outcome]:
     """Run the only plugin of that folder once. The recording is as a file would have it."""
     functions = (ticket, never)
-    async with PluginManager(folder, policy=policy, host_functions=functions, **options) as manager:
+    async with PluginManager(folder, host_functions=functions, **options) as manager:
         assert not manager.failures
         (plugin,) = manager.plugins()
-        outcome = await plugin.run(request)
+        outcome = await plugin.run(request, timeout_s=timeout_s)
         return read_recording(plugin.recording(request, outcome).to_json()), outcome
 
 
@@ -150,9 +151,10 @@ async def test_clocks_random_numbers_and_sleeps_are_as_they_were(tmp_path: Path,
 
 
 async def test_a_guest_that_was_past_its_deadline_stops_where_it_was(tmp_path: Path) -> None:
-    manifest = "[resources]\ntimeout_seconds = 1\nmax_fuel = 1000000000000\n"
+    manifest = f"[resources]\nmax_fuel = {10**12}\n"
     policy = Policy(limits=replace(Policy().limits, max_fuel=10**12))
-    replayed, outcome = await again(tmp_path, told_then("(loop $on (br $on)) unreachable"), manifest, policy=policy)
+    guest = told_then("(loop $on (br $on)) unreachable")
+    replayed, outcome = await again(tmp_path, guest, manifest, policy=policy, timeout_s=0.05)
     assert outcome.kind == "deadline_exceeded"
     assert replayed.difference is None
     assert replayed.outcome.kind == "out_of_fuel"
@@ -160,8 +162,7 @@ async def test_a_guest_that_was_past_its_deadline_stops_where_it_was(tmp_path: P
 
 
 async def test_a_guest_that_waited_past_its_deadline_waits_for_the_same(tmp_path: Path) -> None:
-    manifest = "[resources]\ntimeout_seconds = 1\n"
-    replayed, outcome = await again(tmp_path, asking("never"), manifest)
+    replayed, outcome = await again(tmp_path, asking("never"), timeout_s=0.05)
     assert outcome.kind == "deadline_exceeded"
     assert replayed.difference is None
     assert replayed.outcome.error == "the run's time was over while it waited for 'never'"
@@ -288,14 +289,25 @@ async def test_no_secret_and_no_variable_is_in_a_recording_and_the_guest_is_give
         await replay(recording, tmp_path, variables={"OTHER": "x"})
 
 
+def test_what_is_no_text_is_masked_as_well() -> None:
+    content = Content.of(b"\xff" + HIDDEN.encode() + b"\xff", Secrets([HIDDEN]))
+    assert content.encoding == "base64"
+    assert content.data == b"\xff***\xff"
+
+
 async def test_files_are_those_of_the_folder_that_a_replay_is_given(tmp_path: Path) -> None:
     guest = (Path(__file__).parent / "wasi" / "files.wasm").read_bytes()
-    manifest = '[capabilities]\nrequired = ["filesystem"]\n[permissions]\nread_files = ["*"]\nwrite_files = ["*"]\n'
+    manifest = '[capabilities]\nrequired = ["filesystem"]\n[permissions]\nread_files = ["*"]\n'
     write_plugin(tmp_path / "plugins", "guest", guest, manifest)
+    (tmp_path / "data" / "guest").mkdir(parents=True)
+    (tmp_path / "data" / "guest" / "notes").write_text("rabbits")
     policy = Policy(frozenset({"compute", "filesystem"}))
-    recording, _ = await record(tmp_path / "plugins", b"?", policy=policy, data=tmp_path / "data")
-    replayed = await replay(recording, tmp_path / "plugins", data=tmp_path / "data")
-    assert replayed.difference is None
+    recording, outcome = await record(tmp_path / "plugins", b"r notes", policy=policy, data=tmp_path / "data")
+    assert b"rabbits" in outcome.response
+    assert recording.used_files
+    assert (await replay(recording, tmp_path / "plugins", data=tmp_path / "data")).difference is None
+    without = await replay(recording, tmp_path / "plugins")
+    assert isinstance(without.difference and without.difference.now, Ended)
 
 
 async def test_what_is_kept_of_a_run_is_bounded_and_a_replay_says_where_it_ends(tmp_path: Path) -> None:
@@ -410,7 +422,9 @@ def _set(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (_set(format="har"), 'it has no "format": "warren.recording"'),
+        (_set(format="har"), 'it lacks "format": "warren.recording"'),
+        (_set(format_version="1"), "no recording"),
+        (_set(format_version=10**400), "no recording|format version"),
         (_set(format_version=2), r"format version 2, and this Warren \(.+\) reads version 1"),
         (_set(format_version=2, warren="0.9.0"), r"the Warren that made it \('0.9.0'\)"),
         (_set(plugin=7), "at 'plugin': Input should be a valid string"),
@@ -435,6 +449,7 @@ def test_a_damaged_recording_is_refused_with_its_place(
         (b"\xff", "is not JSON"),
         (b"[]", "no recording"),
         (b"[" * 1_000_000, "is not JSON"),
+        (b"[" + b"{}," * 1_000_000 + b"0]", "no recording"),
         (b'{"a":' * 1_000_000, "is not JSON"),
         (b"0" * ((16 << 20) + 1), "larger than"),
     ],

@@ -20,10 +20,10 @@ import binascii
 import importlib.metadata
 import platform
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json, to_json
@@ -255,18 +255,11 @@ def read_recording(data: bytes) -> Recording:
     """A recording that was written as JSON. Raises `RecordingUnreadable`."""
     if len(data) > MAX_RECORDING_BYTES:
         raise RecordingUnreadable(f"is larger than {MAX_RECORDING_BYTES:,} bytes: that is no recording")
-    try:
-        # Once without looking at what is in it: a recording of another version may look otherwise altogether.
-        value = from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise RecordingUnreadable(f"is not JSON: {error}") from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise RecordingUnreadable(f'is no recording of Warren\'s: it has no "format": "{FORMAT}"')
-    if (version := value.get("format_version")) != FORMAT_VERSION:
-        other = to_json(version).decode()[:20]
+    head = _read_head(data)
+    if head.format_version != FORMAT_VERSION:
         raise RecordingUnreadable(
-            f"is a recording of format version {other}, and this Warren ({runtime_version()}) reads version "
-            f"{FORMAT_VERSION}: replay it with the Warren that made it{_made_by(value)}"
+            f"is a recording of format version {head.format_version}, and this Warren ({runtime_version()}) reads "
+            f"version {FORMAT_VERSION}: replay it with the Warren that made it ({shown(head.warren)})"
         )
     try:
         return Recording.model_validate_json(data)
@@ -276,9 +269,24 @@ def read_recording(data: bytes) -> Recording:
         raise RecordingUnreadable(f"is a damaged recording: at {shown(place)}: {problem['msg']}") from None
 
 
-def _made_by(value: Mapping[str, Any]) -> str:
-    made_by = value.get("warren")
-    return f" ({shown(made_by)})" if isinstance(made_by, str) else ""
+class _Head(BaseModel):
+    """What recordings of every format version have."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    format: Literal["warren.recording"]
+    format_version: int
+    warren: str = "its version is not told"
+
+
+def _read_head(data: bytes) -> _Head:
+    try:
+        return _Head.model_validate_json(data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        if problem["type"] == "json_invalid":
+            raise RecordingUnreadable(f"is not JSON: {problem['msg']}") from None
+    raise RecordingUnreadable(f'is no recording of Warren\'s: it lacks "format": "{FORMAT}", or its version')
 
 
 def unpack_recording(packed: bytes) -> Recording:
