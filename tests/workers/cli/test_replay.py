@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from tests.conformance.inbox import PATIENCE_S
 from tests.guests import ask, asking, log_answer, wat, write_plugin
 from tests.workers.cli.commands import COMMAND, NO_BROKER, Ended, warren
 from warren.bus import Client, DeadLetter, DeadQueue, Header, Names, connect, request_message
-from warren.plugins import PluginManager, host_function, read_recording, replay
+from warren.plugins import Plugin, PluginManager, host_function, read_recording, replay
+from warren.workers.cli.dead_work import save_recording
 from warren.workers.cli.exit_codes import ExitCode
 from warren.workers.settings import WorkerSettings
 from warren.workers.worker import Worker
@@ -155,6 +157,53 @@ def test_help_tells_the_two_replays_apart() -> None:
     assert "warren dead show ID" in warren("replay", "--help").out
     assert "and warren replay FILE." in " ".join(warren("dead", "replay", "--help").out.split())
     assert warren("dead", "show", "x", "--broker", NO_BROKER, "--recording", "x").code == ExitCode.UNREACHABLE
+
+
+async def serve_on_memory(folder: Path, ask_for: Callable[[Client], Awaitable[object]]) -> DeadLetter:
+    """The dead letter of what is asked for, on a bus of its own."""
+    url, names = f"memory://{secrets.token_hex(6)}", Names()
+    transport = await connect(url)
+    async with (
+        PluginManager(folder) as manager,
+        Client(transport=transport, timeout_s=PATIENCE_S) as client,
+        client.results() as results,
+    ):
+        worker = Worker(transport, manager, WorkerSettings(folder, url, grace_s=PATIENCE_S))
+        await worker.start()
+        await ask_for(client)
+        await asyncio.wait_for(anext(results), PATIENCE_S)
+        await worker.drain()
+    async with DeadQueue(transport, names) as queue:
+        letters = [held.letter async for held in queue.letters()]
+    await transport.close()
+    (letter,) = letters
+    return letter
+
+
+async def test_a_message_that_a_plugin_died_of_is_replayed_as_it_was_given_to_it(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "trap", DYING["trap"])
+    letter = await serve_on_memory(tmp_path, lambda client: client.send("trap", "a.topic", {"n": 1}))
+    file = tmp_path / "recording.json"
+    save_recording(letter, file)
+    recording = read_recording(file.read_bytes())
+    assert recording.request is not None
+    request = json.loads(recording.request.text)
+    assert request["action"] == "on_message"
+    assert request["data"]["payload"] == {"n": 1}
+    assert (await replay(recording, tmp_path)).difference is None
+
+
+async def test_a_run_that_cannot_be_recorded_leaves_its_letter_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_arguments: object) -> None:
+        raise RuntimeError("a defect")
+
+    write_plugin(tmp_path, "trap", DYING["trap"])
+    monkeypatch.setattr(Plugin, "recording", breaks)
+    letter = await serve_on_memory(tmp_path, lambda client: client.send("trap", "a.topic"))
+    assert (letter.outcome, letter.recording) == ("trap", None)
+    assert "a run of trap could not be recorded" in caplog.text
 
 
 # What needs one.

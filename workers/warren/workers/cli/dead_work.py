@@ -165,12 +165,12 @@ async def show_letters(queue: DeadQueue, chosen: Choice, recording: Path | None 
         else:
             stdout().print(page(held.letter), soft_wrap=True)
     if recording is not None and last is not None:
-        _save_recording(last, recording)
+        save_recording(last, recording)
     return ExitCode.OK
 
 
-def _save_recording(letter: DeadLetter, path: Path) -> None:
-    """Raises `WrongUsage` where the letter has none, or none that can be read; and OSError."""
+def save_recording(letter: DeadLetter, path: Path) -> None:
+    """Write the recording in a letter. Raises `WrongUsage` where it has none, or none that can be read; and OSError."""
     from warren.plugins import RecordingUnreadable, unpack_recording  # noqa: PLC0415 - this alone needs the sandbox
 
     from .replay import save  # noqa: PLC0415
