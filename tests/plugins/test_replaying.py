@@ -168,6 +168,29 @@ async def test_a_guest_that_waited_past_its_deadline_waits_for_the_same(tmp_path
     assert replayed.outcome.error == "the run's time was over while it waited for 'never'"
 
 
+async def test_a_guest_that_slept_past_its_deadline_sleeps_again_without_waiting(tmp_path: Path) -> None:
+    replayed, outcome = await again(tmp_path, LIBC, request=b"clocks", timeout_s=0.01)
+    assert outcome.kind == "deadline_exceeded"
+    assert replayed.difference is None
+    assert replayed.outcome.error == "the run's time was over while it waited for 'sleep'"
+
+
+async def test_another_version_has_the_time_that_was_recorded_and_all_of_the_fuel(tmp_path: Path) -> None:
+    write_plugin(
+        tmp_path / "old", "guest", wat("(loop $on (br $on)) unreachable"), "[resources]\ntimeout_seconds = 1\n"
+    )
+    recording, outcome = await record(tmp_path / "old")
+    assert outcome.kind == "out_of_fuel"
+    limits = recording.limits.model_copy(update={"timeout_s": 0.05, "max_fuel": 10**12})
+    late = recording.outcome.model_copy(update={"kind": "deadline_exceeded", "fuel": 10})
+    recording = recording.model_copy(update={"limits": limits, "outcome": late})
+    write_plugin(tmp_path / "same", "guest", wat("(nop) (loop $on (br $on)) unreachable"))
+    assert (await replay(recording, tmp_path / "same")).difference is None
+    write_plugin(tmp_path / "new", "guest", told_then("(call $answer)", times=0))
+    mended = (await replay(recording, tmp_path / "new")).difference
+    assert isinstance(mended and mended.now, Ended)
+
+
 async def test_a_snapshot_is_made_anew_and_goes_on_as_it_did(tmp_path: Path) -> None:
     call, called = ask("ticket")
     guest = wat(

@@ -6,9 +6,9 @@ So a recording is a test of a new version, and a way to stand in the middle of a
 
 Questions are compared by what they say: JSON as a value, however it is written. An answer is the recorded bytes.
 
-Fuel is counted the same on every machine, so `out_of_fuel` comes at the same instruction (with the same wasmtime). Time
-does not: a run that was past its deadline is given the fuel that it had used by then, and stops about where it was, or
-in the host function that it waited for.
+Fuel is counted the same everywhere, so `out_of_fuel` comes at the same instruction (with the same wasmtime). Time is
+not: a run that was past its deadline is given the fuel that it had used by then, and stops where it was, or in the host
+function that it waited for. Another version, whose fuel would say nothing, is given the recorded time instead.
 
 What cannot be told again: the files of a plugin (the folder that a replay is given is read as it is), what a snapshot
 drew when it was made, and what was masked.
@@ -40,10 +40,10 @@ from .outcome import Outcome, RunKind
 from .plugin import Plugin
 from .plugin_folder import PluginFolders
 from .recorder import Source
-from .recording import RecordedEvent, Recording, RecordingUnreadable
+from .recording import RecordedEvent, RecordedLimits, Recording, RecordingUnreadable
 from .world import Clock
 
-#: A replay has its fuel, not its time: machines differ. This is for who records a lot of fuel.
+#: Most replays are bounded by fuel alone, for machines differ. This is for recordings that have a lot of it.
 REPLAY_TIMEOUT_S: Final = 300.0
 
 
@@ -116,13 +116,13 @@ async def replay(
             recording, player, directory, version, variables=variables or {}, data=data or Path(nothing)
         )
         outcome = await plugin.run(request)
-    same_files = plugin.digest.hex() == recording.digest
+    same_files = _is_of(recording, plugin.digest)
     done = Replayed(recording, plugin.version, same_files, player.told, outcome)
     if player.difference is not None:
         return replace(done, difference=player.difference)
     if player.unexpected is not None and recording.cut is not None:
         return replace(done, cut_short=recording.cut)
-    return replace(done, difference=_at_the_end(recording, player, outcome))
+    return replace(done, difference=_at_the_end(recording, player, outcome, same_files=same_files))
 
 
 async def _load(
@@ -135,15 +135,9 @@ async def _load(
     data: Path,
 ) -> Plugin:
     files, manifest = await asyncio.to_thread(_find, directory, recording.plugin, version or recording.version)
-    recorded = recording.limits
-    waited = recording.outcome.kind == "deadline_exceeded"
-    limits = Limits(
-        memory_bytes=recorded.memory_bytes,
-        max_fuel=recording.outcome.fuel if waited else recorded.max_fuel,
-        timeout_s=REPLAY_TIMEOUT_S,
-    )
-    checked = await asyncio.to_thread(check_plugin, files, _allowing_all(manifest, limits))
-    grant = replace(checked.grant, limits=replace(checked.grant.limits, **_those(limits)))
+    checked = await asyncio.to_thread(check_plugin, files, _allowing_all(manifest, recording.limits))
+    limits = _limits(checked.grant.limits, recording, same_files=_is_of(recording, checked.digest))
+    grant = replace(checked.grant, limits=limits)
     checked = replace(checked, grant=grant)
     config, environment = _config(recording, variables)
     folder = await asyncio.to_thread(PluginFolders(data, directory).folder, grant, files)
@@ -161,8 +155,20 @@ async def _load(
     return Plugin(manifest, grant, files, sandbox, checked.actions, digest=checked.digest)
 
 
-def _those(limits: Limits) -> dict[str, Any]:
-    return {"memory_bytes": limits.memory_bytes, "max_fuel": limits.max_fuel, "timeout_s": limits.timeout_s}
+def _is_of(recording: Recording, digest: bytes) -> bool:
+    """Whether it is of files with this digest."""
+    return digest.hex() == recording.digest
+
+
+def _limits(own: Limits, recording: Recording, *, same_files: bool) -> Limits:
+    """Those that were recorded, for the run to end as it did; see the head of this module."""
+    recorded, outcome = recording.limits, recording.outcome
+    fuel, timeout_s = recorded.max_fuel, REPLAY_TIMEOUT_S
+    if outcome.kind == "deadline_exceeded" and same_files:
+        fuel = outcome.fuel
+    elif outcome.kind == "deadline_exceeded":
+        timeout_s = min(recorded.timeout_s, REPLAY_TIMEOUT_S)
+    return replace(own, memory_bytes=recorded.memory_bytes, max_fuel=fuel, timeout_s=timeout_s)
 
 
 def _find(directory: Path, name: str, version: str) -> tuple[PluginFiles, Manifest]:
@@ -181,8 +187,9 @@ def _find(directory: Path, name: str, version: str) -> tuple[PluginFiles, Manife
     raise LoadFailed(str(directory), f"there is no {name} {version} to replay it in{others}")
 
 
-def _allowing_all(manifest: Manifest, limits: Limits) -> Policy:
+def _allowing_all(manifest: Manifest, recorded: RecordedLimits) -> Policy:
     """Nothing that a replay does has an effect, so it may do everything."""
+    limits = Limits(memory_bytes=recorded.memory_bytes, max_fuel=recorded.max_fuel, timeout_s=recorded.timeout_s)
     return Policy(
         frozenset(CAPABILITIES),
         frozenset(manifest.permissions.environment_vars),
@@ -242,7 +249,8 @@ class _Player:
         if event.fault is not None:
             raise GuestFault(event.fault.kind, event.fault.reason)
         if event.answer is None:  # the run ended while it waited for this
-            raise GuestFault("deadline_exceeded", f"the run's time was over while it waited for {asked.name!r}")
+            what = asked.name if asked.source == "host_call" else asked.source
+            raise GuestFault("deadline_exceeded", f"the run's time was over while it waited for {what!r}")
         return event.answer.data
 
     def _stop_at_the_end(self, asked: Asked) -> NoReturn:
@@ -320,20 +328,19 @@ def _sorted(value: Any) -> Any:
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-def _at_the_end(recording: Recording, player: _Player, outcome: Outcome) -> Difference | None:
+def _at_the_end(recording: Recording, player: _Player, outcome: Outcome, *, same_files: bool) -> Difference | None:
     """How the replay's end differs from the recorded one."""
-    was = recording.outcome
+    recorded = _recorded_end(recording)
     ended = Ended(outcome.kind, outcome.response, outcome.error)
     if player.unexpected is not None:
-        return Difference(player.told, _recorded_end(recording), player.unexpected)
+        return Difference(player.told, recorded, player.unexpected)
     if (missed := player.next) is not None:
         return Difference(player.told, missed, ended)
-    if was.kind == "deadline_exceeded":
-        is_there = outcome.kind in ("out_of_fuel", "deadline_exceeded")
-        return None if is_there else Difference(player.told, _recorded_end(recording), ended)
-    recorded = _recorded_end(recording)
-    same_answer = recorded.answer == ended.answer or _says_same(recorded.answer, ended.answer)
-    is_same = recorded.kind == ended.kind and same_answer and recorded.error == ended.error
+    if recorded.kind == "deadline_exceeded":
+        is_same = ended.kind == "deadline_exceeded" or (ended.kind == "out_of_fuel" and same_files)
+    else:
+        same_answer = recorded.answer == ended.answer or _says_same(recorded.answer, ended.answer)
+        is_same = recorded.kind == ended.kind and same_answer and recorded.error == ended.error
     return None if is_same else Difference(player.told, recorded, ended)
 
 

@@ -146,7 +146,7 @@ def _ending(replayed: Replayed) -> list[tuple[str, str]]:
 
 def _end_of(replayed: Replayed) -> str:
     was, now = replayed.recording.outcome, replayed.outcome
-    if was.kind == "deadline_exceeded":
+    if was.kind == "deadline_exceeded" and replayed.same_files:
         how = "this is where it was when its time was over"
         return f"{how}, with {was.fuel:,} fuel used" if now.kind == "out_of_fuel" else f"{how}: {now.error}"
     return now.kind if now.error is None else f"{now.kind}: {now.error}"
