@@ -37,7 +37,14 @@ from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, 
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import data_folder
 from .policies import read_policy
-from .recording import MAX_RECORDING_BYTES, Recording, RecordingUnreadable, read_recording, unpack_recording
+from .recording import (
+    MAX_RECORDING_BYTES,
+    RecordedEvent,
+    Recording,
+    RecordingUnreadable,
+    read_recording,
+    unpack_recording,
+)
 from .replaying import Asked, Difference, Ended, Replayed, replay
 from .watcher import WatchOptions
 
@@ -80,6 +87,7 @@ __all__ = [
     "PluginReplaced",
     "PluginTrapped",
     "PluginUnloaded",
+    "RecordedEvent",
     "Recording",
     "RecordingUnreadable",
     "Replayed",

@@ -61,6 +61,7 @@ def test_a_call_is_recorded_and_replayed(tmp_path: Path) -> None:
     replayed = warren("replay", file, "--plugins", tmp_path)
     assert replayed.code == ExitCode.OK
     assert "guest 1.0.0 ended as ok, recorded " in replayed.out
+    assert '  1  get_time → {"ok":{"timestamp":' in replayed.out
     assert 'info  {"ok":{"timestamp":' in replayed.out
     assert "reproduced, with 1 answer from outside and " in replayed.out
     assert "note" not in replayed.out
@@ -99,6 +100,16 @@ def test_a_mended_version_is_shown_to_end_otherwise(tmp_path: Path) -> None:
     assert "these are not the files that were recorded, though they are 1.0.0, too" in replayed.out
     assert "recorded  the end: trap: the guest aborted (unreachable)" in replayed.out
     assert "now       the end: ok: " in replayed.out
+
+
+def test_what_a_guest_was_told_last_is_listed(tmp_path: Path) -> None:
+    call, called = ask("storage_set", json.dumps({"key": "x" * 200}), at=2048)
+    file = record(tmp_path, wat(f"{f'(drop {CALL})' * 25} (drop {call}) (call $answer)", more=CALLED + called))
+    replayed = warren("replay", file, "--plugins", tmp_path).out.splitlines()
+    assert replayed[1] == "  …  6 before these"
+    assert replayed[2].startswith("  7  get_time → ")
+    assert replayed[21].startswith(' 26  storage_set {"key": "xxx')
+    assert replayed[21].endswith("…")
 
 
 def test_a_recording_that_was_cut_short_is_replayed_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from warren.plugins import (
     Asked,
     Ended,
     PluginError,
+    RecordedEvent,
     Recording,
     RecordingUnreadable,
     Replayed,
@@ -34,6 +35,10 @@ from .output import print_note, stdout
 
 #: Characters of a question or an answer that are shown; below it stands where two of them differ.
 MAX_SHOWN: Final = 400
+
+#: What the plugin was told last, of which the line is cut here.
+MAX_TOLD: Final = 20
+MAX_TOLD_LENGTH: Final = 140
 
 _CODES: Final = {"reproduced": ExitCode.OK, "differs": ExitCode.FAILED, "cut short": ExitCode.BAD_OUTCOME}
 
@@ -98,12 +103,39 @@ def _print(replayed: Replayed) -> None:
     console.print(Text(printable(was), "bold"), soft_wrap=True)
     for note in _notes(replayed):
         console.print(Text(printable(f"note: {note}"), "dim"), soft_wrap=True)
+    for told in _told(replayed):
+        console.print(Text(printable(told), "dim"), soft_wrap=True)
     for line in outcome.logs:
         console.print(Text.assemble((f"{line.level:<5} ", "dim"), printable(line.text)), soft_wrap=True)
     for frame in outcome.backtrace if replayed.difference is None else ():
         console.print(Text(printable(f"  {frame}"), "dim"), soft_wrap=True)
     for text, style in _ending(replayed):
         console.print(Text(printable(text), style), soft_wrap=True)
+
+
+def _told(replayed: Replayed) -> list[str]:
+    """What the plugin asked for and was told in this replay, the last of it."""
+    first = max(0, replayed.told - MAX_TOLD)
+    lines = [f"  …  {first:,} before these"] if first else []
+    for number, event in enumerate(replayed.recording.events[first : replayed.told], first + 1):
+        asked = Asked(event.source, event.name, event.asked.data)
+        lines.append(f"{number:>3}  {_short(f'{_question(asked)} → {_reply(event)}', MAX_TOLD_LENGTH)}")
+    return lines
+
+
+def _reply(event: RecordedEvent) -> str:
+    if event.fault is not None:
+        return f"{event.fault.kind}: {event.fault.reason}"
+    if event.answer is None:
+        return "nothing any more"
+    answer = event.answer.data[:MAX_SHOWN]
+    match event.source:
+        case "random":
+            return answer.hex()
+        case "sleep":
+            return f"woken by {', '.join(str(place + 1) for place in answer)}"
+        case _:
+            return _text(answer)
 
 
 def _notes(replayed: Replayed) -> list[str]:
@@ -154,18 +186,22 @@ def _end_of(replayed: Replayed) -> str:
 
 def _shown(one: Asked | Ended) -> str:
     if isinstance(one, Asked):
-        return _short(f"{_name(one)} {_text(one.asked)}".rstrip())
+        return _short(_question(one))
     said = one.error if one.error is not None else _text(one.answer)
     return _short(f"the end: {one.kind}: {said}" if said else f"the end: {one.kind}")
 
 
-def _name(asked: Asked) -> str:
-    return {
-        "host_call": asked.name,
-        "clock": f"the clock ({asked.name})",
-        "random": "random bytes:",
-        "sleep": "a sleep, waiting for",
-    }[asked.source]
+def _question(asked: Asked) -> str:
+    wanted = _text(asked.asked)
+    match asked.source:
+        case "host_call":
+            return f"{asked.name} {wanted}".rstrip()
+        case "clock":
+            return f"the {asked.name} clock"
+        case "random":
+            return f"{wanted} random bytes"
+        case "sleep":
+            return f"a sleep until the first of {wanted}"
 
 
 def _inside(recorded: Asked | Ended, now: Asked | Ended) -> tuple[str, ...]:
@@ -187,8 +223,8 @@ def _text(data: bytes) -> str:
     return data[:MAX_SHOWN].decode(errors="backslashreplace")
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+def _short(text: str, length: int = MAX_SHOWN) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _data(replayed: Replayed) -> dict[str, Any]:
