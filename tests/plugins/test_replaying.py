@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.guests import ask, asking, data, log_answer, wat, write_plugin
+from tests.guests import ask, asking, data, log_answer, needing, relaying, wat, write_plugin
 from warren.manifests import Policy
 from warren.plugins import (
     Asked,
@@ -94,6 +94,7 @@ ENDINGS = {
     "ok": ("(call $answer)", ""),
     "trap": ("unreachable", ""),
     "out_of_fuel": ("(loop $on (br $on)) unreachable", "[resources]\nmax_fuel = 3000000\n"),
+    "output_too_large": ("(call $pack (i32.const 0) (i32.const 2000000))", ""),
     "out_of_memory": (
         "(if (i32.eq (memory.grow (i32.const 60000)) (i32.const -1)) (then unreachable)) (call $answer)",
         "",
@@ -139,6 +140,22 @@ async def test_what_a_host_function_ends_a_run_with_ends_its_replay(tmp_path: Pa
     replayed, outcome = await again(tmp_path, asking("send_message", {"topic": "not.granted", "payload": 1}))
     assert outcome.kind == "denied"
     assert (replayed.difference, replayed.outcome.kind, replayed.outcome.error) == (None, "denied", outcome.error)
+
+
+async def test_a_plugin_that_was_called_need_not_be_there(tmp_path: Path) -> None:
+    write_plugin(tmp_path / "callee", "callee", asking("ticket"))
+    write_plugin(tmp_path / "caller", "caller", relaying("callee"), needing("callee"))
+    async with PluginManager(host_functions=[ticket]) as manager:
+        await manager.load_plugin(tmp_path / "callee" / "callee.wasm")
+        caller = await manager.load_plugin(tmp_path / "caller" / "caller.wasm")
+        outcome = await caller.run(REQUEST)
+        recording = caller.recording(REQUEST, outcome)
+    assert outcome.kind == "ok", outcome.error
+    (call,) = outcome.host_calls
+    assert call.callee is not None
+    assert call.callee.outcome.recorder is None  # what it was told is nobody's to keep
+    replayed = await replay(recording, tmp_path / "caller")
+    assert (replayed.difference, replayed.outcome.response) == (None, outcome.response)
 
 
 @pytest.mark.parametrize("word", [b"clocks", b"random", b"poll", b"say"])

@@ -1,9 +1,9 @@
 """Running untrusted WebAssembly: plugins are loaded from disk, checked, and run in a brand-new sandbox per request.
 
-Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, and the manager that
-holds what is loaded. `PluginManager` is the way in; `Plugin.run` takes a request's bytes and gives an `Outcome`, which
-is data: messages and answers are published by somebody else, and calls of plugins that are not here are made by
-somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
+Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, the manager that holds
+what is loaded, and recordings of runs with their replay. `PluginManager` is the way in; `Plugin.run` takes a request's
+bytes and gives an `Outcome`, which is data: messages and answers are published by somebody else, and calls of plugins
+that are not here are made by somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
