@@ -33,7 +33,13 @@ NAMES: Final = Names("test")
 HOUR_MS: Final = 3_600_000
 
 
-def buried(message: Message, *, context: TraceContext | None = None, version: str | None = "1.2.3") -> DeadLetter:
+def buried(
+    message: Message,
+    *,
+    context: TraceContext | None = None,
+    version: str | None = "1.2.3",
+    recording: bytes | None = None,
+) -> DeadLetter:
     """`message` as a worker gives it up."""
     letter = dead_letter_message(
         NAMES,
@@ -45,6 +51,7 @@ def buried(message: Message, *, context: TraceContext | None = None, version: st
         worker="host-1",
         version=version,
         context=context,
+        recording=recording,
     )
     return read_dead_letter(NAMES, letter)
 
@@ -188,6 +195,21 @@ def test_a_letter_tells_the_version_that_ran_last_and_no_other() -> None:
     letter = buried(retried, version="1.2.3")
     assert (letter.version, letter.version_requirement) == ("1.2.3", "^1")
     assert Header.RESOLVED_VERSION not in letter.message.headers
+
+
+def test_the_recording_of_a_run_is_in_its_letter_and_not_in_what_is_revived() -> None:
+    message = request()
+    letter = buried(message, recording=b"\xff\x00")
+    assert letter.recording == b"\xff\x00"
+    assert revived(letter) == message
+
+
+def test_a_recording_that_a_request_brought_along_is_nobodys() -> None:
+    forged = request()
+    forged = replace(forged, headers={**forged.headers, Header.RECORDING: b"\xffforged"})
+    assert buried(forged).recording is None
+    assert buried(forged, recording=b"\xffours").recording == b"\xffours"
+    assert dropped(forged).recording is None  # no worker has signed that
 
 
 def test_a_message_that_died_twice_is_revived_as_it_was() -> None:

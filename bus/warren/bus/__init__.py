@@ -47,6 +47,7 @@ from .dead_queue import DeadQueue, HeldLetter, settle_each
 from .envelopes import (
     DEFAULT_MAX_REQUEST_BYTES,
     DELIVERY_COUNT,
+    MAX_RECORDING_HEADER_BYTES,
     ON_MESSAGE,
     PluginMessage,
     Request,
@@ -136,6 +137,7 @@ __all__ = [
     "DIRECT_REPLY_TO",
     "MAX_ANSWER_BYTES",
     "MAX_CONTROL_BYTES",
+    "MAX_RECORDING_HEADER_BYTES",
     "ON_MESSAGE",
     "ORDERS",
     "ORDER_TYPE",

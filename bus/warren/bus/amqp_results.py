@@ -32,6 +32,8 @@ _SIZE: Final = struct.Struct(">I").pack
 
 def result_table(headers: ResultHeaders) -> bytes:
     """What `table` gives. Raises ValueError for a number that has more than 64 bits."""
+    if headers.recording is not None:
+        return table(headers)
     try:
         numbers = _NUMBERS(
             _FUEL,

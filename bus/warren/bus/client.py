@@ -105,12 +105,14 @@ class Client:
         deadline_ms: int | None = None,
         hops: int = 0,
         trace: TraceContext | None = None,
+        record: bool = False,
     ) -> Result:
         """Have `plugin` do `action` with `data` (anything JSON can say) and wait for the result.
 
         `version` is a requirement such as `^1.2`, `deadline_ms` the longest that the plugin may run, and `hops` the
         number of plugins that the call came through. The trace of the result has the span of sending the request, too.
-        A plugin that fails is a result, not an exception.
+        With `record` it has a recording of the run, too, where the worker gives them to callers. A plugin that fails is
+        a result, not an exception.
 
         Raises CallTimeout (a request that no worker has begun with by then is dead-lettered as expired, not run),
         MalformedMessage for a reply that is no result, ValueError for names and data that cannot be sent.
@@ -133,6 +135,7 @@ class Client:
                 deadline_ms=deadline_ms,
                 hops=hops,
                 trace=context,
+                record=record,
             )
 
         replied = self._waiting[message_id] = asyncio.get_running_loop().create_future()

@@ -44,6 +44,7 @@ _TOLD: Final = (
     Header.ATTEMPT,
     Header.WORKER,
     Header.DIED,
+    Header.RECORDING,
 )
 _ORIGIN: Final = frozenset(
     {Header.ORIGINAL_EXCHANGE, Header.ORIGINAL_KEY, Header.ORIGINAL_REPLY_TO, Header.ORIGINAL_EXPIRATION}
@@ -91,6 +92,12 @@ class DeadLetter:
         for part in (self.exchange, self.routing_key):
             digest.update(b"\0" + (part or "").encode(errors="replace"))
         return f"content-{digest.hexdigest()[:_DIGEST_DIGITS]}"
+
+    @property
+    def recording(self) -> bytes | None:
+        """That of its last run, packed, where a worker told it. Who wrote the letter may have written anything."""
+        recording = self.message.headers.get(Header.RECORDING)
+        return recording if self.worker is not None and isinstance(recording, bytes) else None
 
     @property
     def answers_nobody(self) -> bool:
@@ -162,6 +169,7 @@ def revived(letter: DeadLetter) -> Message:
       whoever listens. A queue of somebody's own stays the address: it may be there still;
     - `CC` and `BCC` are dropped: nobody else's queue is to get it, and what they name got it the first time;
     - it does not expire, as with RabbitMQ's own dead-lettering: the time it had is over;
+    - it leaves behind the recording of its last run;
     - it stays in the trace of the run that it died of, where it had brought none.
 
     Properties that could not be read are lost, and what says so (`warren-unreadable`) is left: such a message is

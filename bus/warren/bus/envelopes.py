@@ -50,6 +50,10 @@ MAX_ERROR_BYTES: Final = 1024
 #: all headers of a message have to fit into one AMQP frame of 128 KiB.
 MAX_HEADERS_BYTES: Final = 64 << 10
 
+#: What a recording may take beside a message: with headers of that size, and those of a dead letter, it fits into one
+#: AMQP frame of 128 KiB.
+MAX_RECORDING_HEADER_BYTES: Final = 40 << 10
+
 #: RabbitMQ's count, on a delivery from a quorum queue, of the deliveries that came to nothing before.
 DELIVERY_COUNT: Final = "x-delivery-count"
 
@@ -64,7 +68,7 @@ BROKERS_HEADERS: Final = frozenset(
 )
 
 #: What a dead letter tells in its own words, or does not need to; and `x-death`, by which the broker's are known.
-_NOT_IN_LETTERS: Final = BROKERS_HEADERS | MORE_KEYS | {Header.RESOLVED_VERSION}
+_NOT_IN_LETTERS: Final = BROKERS_HEADERS | MORE_KEYS | {Header.RESOLVED_VERSION, Header.RECORDING}
 
 #: How the headers begin that tell what the letter displaced. Those of its message are nobody's word.
 _ORIGINALS: Final = Header.original("")
@@ -105,8 +109,9 @@ def request_message(
     deadline_ms: int | None = None,
     hops: int = 0,
     trace: TraceContext | None = None,
+    record: bool = False,
 ) -> Message:
-    """A request for `plugin`; from a plugin, if `hops` is not 0: see `Request`.
+    """A request for `plugin`; from a plugin, if `hops` is not 0: see `Request`. `record` asks for a recording.
 
     Raises ValueError for names that are none and for data that is not JSON.
     """
@@ -119,6 +124,8 @@ def request_message(
         headers[Header.DEADLINE] = deadline_ms
     if hops:
         headers[Header.HOPS] = hops
+    if record:
+        headers[Header.RECORD] = True
     return Message(
         body=_request_body(action, json_bytes(data)),
         exchange=names.requests,
@@ -325,12 +332,14 @@ def dead_letter_message(
     worker: str,
     version: str | None = None,
     context: TraceContext | None = None,
+    recording: bytes | None = None,
 ) -> Message:
     """The whole of `message`, and why it was given up, for the dead-letter exchange.
 
     Its `warren-*` headers tell what happened and when, as a result's do; what of the original they displace, and where
-    it came from, who waited for it and how long it would have kept, are in `warren-original-*`. Nobody answers a dead
-    letter, and it does not expire. Of headers that take more than 64 KiB, those are kept that fit.
+    it came from, who waited for it and how long it would have kept, are in `warren-original-*`. The
+    `recording` of its last run has at most 40 KiB. Nobody answers a dead letter, and it does not expire. Of headers
+    that take more than 64 KiB, those are kept that fit.
     """
     told: dict[str, Any] = {
         Header.OUTCOME: outcome.value,
@@ -340,6 +349,7 @@ def dead_letter_message(
         Header.ATTEMPT: attempt,
         Header.WORKER: worker,
         Header.DIED: time.time_ns() // 1_000_000,
+        Header.RECORDING: recording,
     }
     told |= trace_headers(context) if context else {}
     headers = _fitting_headers(message)

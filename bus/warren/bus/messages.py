@@ -58,6 +58,10 @@ class Header:
     ERROR: Final = "warren-error"
     WORKER: Final = "warren-worker"
     DIED: Final = "warren-died-ms"
+    #: Of a request: its caller wants the recording of its run, if the worker gives it to callers.
+    RECORD: Final = "warren-record"
+    #: Of a dead letter, and of a result whose caller wants it: the recording of the run, as `warren.plugins` packs it.
+    RECORDING: Final = "warren-recording"
     ORIGINAL_EXCHANGE: Final = "warren-original-exchange"
     ORIGINAL_KEY: Final = "warren-original-key"
     ORIGINAL_REPLY_TO: Final = "warren-original-reply-to"

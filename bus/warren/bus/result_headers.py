@@ -36,7 +36,10 @@ def result_kind(plugin: str, action: str | None, outcome: OutcomeKind, version: 
 
 @dataclass(slots=True, eq=False)  # equal to what has the same items, as mappings are
 class ResultHeaders(Mapping[str, Any]):
-    """See above. `context` is the result's own place in the trace, `trace_json` all of it that is known."""
+    """See above. `context` is the result's own place in the trace, `trace_json` all of it that is known.
+
+    `recording` is that of the run, for the few callers who ask for it.
+    """
 
     kind: ResultKind
     fuel: int
@@ -45,6 +48,7 @@ class ResultHeaders(Mapping[str, Any]):
     attempt: int
     context: TraceContext | None
     trace_json: str | None
+    recording: bytes | None = None
 
     def _whole(self) -> dict[str, Any]:
         whole = {
@@ -57,6 +61,8 @@ class ResultHeaders(Mapping[str, Any]):
         }
         if self.trace_json is not None:
             whole[Header.TRACE] = self.trace_json
+        if self.recording is not None:
+            whole[Header.RECORDING] = self.recording
         return whole
 
     def __getitem__(self, name: str) -> Any:

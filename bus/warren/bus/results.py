@@ -32,7 +32,8 @@ _OUTCOMES: Final = {kind.value: kind for kind in OutcomeKind}
 class Result:
     """How a request ended. `body` is the answer, byte for byte; `success`, `result` and `error` are read from it.
 
-    These three raise MalformedMessage if the body is not an answer, which no worker of Warren's sends.
+    These three raise MalformedMessage if the body is not an answer, which no worker of Warren's sends. `recording` is
+    that of the run, as `warren.plugins` packs it, where the caller asked for one and was given it.
     """
 
     plugin: str
@@ -47,6 +48,7 @@ class Result:
     message_id: str | None
     correlation_id: str | None
     trace: Trace | None
+    recording: bytes | None = None
     _answer: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -91,6 +93,7 @@ def result_message(
     attempt: int = 1,
     trace_json: str | None = None,
     context: TraceContext | None = None,
+    recording: bytes | None = None,
 ) -> Message:
     """The result of `request`: to its `reply_to`, else to the results exchange. `action` is None if it told none.
 
@@ -106,7 +109,7 @@ def result_message(
         result_id(request_id) if request_id else new_message_id(),
         request.correlation_id or request_id,
         timestamp_s=int(time.time()),
-        headers=ResultHeaders(kind, fuel, memory_bytes, duration_us, attempt, context, trace_json),
+        headers=ResultHeaders(kind, fuel, memory_bytes, duration_us, attempt, context, trace_json, recording),
     )
 
 
@@ -142,7 +145,13 @@ def read_result(message: Message) -> Result:
         message.message_id,
         message.correlation_id,
         _read_trace(headers),
+        _read_recording(headers),
     )
+
+
+def _read_recording(headers: Mapping[str, Any]) -> bytes | None:
+    recording = headers.get(Header.RECORDING)
+    return recording if isinstance(recording, bytes) else None
 
 
 def _read_outcome(headers: Mapping[str, Any]) -> OutcomeKind:

@@ -1,9 +1,9 @@
 """Running untrusted WebAssembly: plugins are loaded from disk, checked, and run in a brand-new sandbox per request.
 
-Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, and the manager that
-holds what is loaded. `PluginManager` is the way in; `Plugin.run` takes a request's bytes and gives an `Outcome`, which
-is data: messages and answers are published by somebody else, and calls of plugins that are not here are made by
-somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
+Here live the checks of modules, the engine, the sandbox with its guest ABI and host functions, the manager that holds
+what is loaded, and recordings of runs with their replay. `PluginManager` is the way in; `Plugin.run` takes a request's
+bytes and gives an `Outcome`, which is data: messages and answers are published by somebody else, and calls of plugins
+that are not here are made by somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 `warren.manifests` alone. `wasmtime` is used nowhere else.
 """
 
@@ -48,16 +48,29 @@ from .outcome import (
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import data_folder
 from .policies import read_policy
+from .recording import (
+    MAX_RECORDING_BYTES,
+    RecordedEvent,
+    Recording,
+    RecordingUnreadable,
+    read_recording,
+    unpack_recording,
+)
+from .replaying import Asked, Difference, Ended, Replayed, replay
 from .watcher import WatchOptions
 
 __all__ = [
+    "MAX_RECORDING_BYTES",
+    "Asked",
     "AuditEvent",
     "AuditListener",
     "AuditRecord",
     "AuditSeverity",
     "Callee",
+    "Difference",
     "Elsewhere",
     "EmbedderFunction",
+    "Ended",
     "GuestMessage",
     "HostCall",
     "HostFunctionError",
@@ -85,6 +98,10 @@ __all__ = [
     "PluginReplaced",
     "PluginTrapped",
     "PluginUnloaded",
+    "RecordedEvent",
+    "Recording",
+    "RecordingUnreadable",
+    "Replayed",
     "RequestRejected",
     "ResourceLimit",
     "RunFailed",
@@ -101,4 +118,7 @@ __all__ = [
     "host_function",
     "installed_functions",
     "read_policy",
+    "read_recording",
+    "replay",
+    "unpack_recording",
 ]

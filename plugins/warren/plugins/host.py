@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
@@ -33,9 +33,11 @@ from .outcome import (
     Trail,
 )
 from .plugin_folder import PluginFolder
+from .recorder import Recorder, Source
 from .secrets import NO_SECRETS, Secrets
 from .wasi_descriptors import Files
 from .wasi_process import Process
+from .world import LIVE, Clock
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class HostSession:
     __slots__ = (
         "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
         "_message_bytes_left", "_not_begun", "_process", "_recorded_calls", "_surroundings", "_timeout_s", "depth",
-        "grant", "host_calls", "host_ns", "logs", "messages", "topic_changes", "trail",
+        "grant", "host_calls", "host_ns", "logs", "messages", "recorder", "topic_changes", "trail",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +119,7 @@ class HostSession:
         self.topic_changes: tuple[TopicChange, ...] = ()
         self.host_calls: list[HostCall] = []
         self.host_ns = 0
+        self.recorder: Recorder | None = None
         self._functions = functions
         self._surroundings = surroundings
         self._process: Process | None = None
@@ -147,8 +150,41 @@ class HostSession:
                 around.environment,
                 files=files,
                 mask=around.secrets.mask,
+                world=self,
             )
         return self._process
+
+    # The world as the guest sees it, and `world.World`: what no two runs find alike. It is recorded.
+
+    def clock_ns(self, clock: Clock) -> int:
+        """The time by that clock."""
+        now_ns = LIVE.clock_ns(clock)
+        self._recording("clock", clock, b"").answer(b"%d" % now_ns)
+        return now_ns
+
+    def random_bytes(self, length: int) -> bytes:
+        """So many random bytes."""
+        drawn = LIVE.random_bytes(length)
+        self._recording("random", "", b"%d" % length).answer(drawn)
+        return drawn
+
+    def begin_sleep(self, due_ns: Sequence[int]) -> None:
+        """The guest sleeps until the first of these times, by the monotonic clock."""
+        self._recording("sleep", "", b"%d" % len(due_ns))
+
+    def woken_by(self, due_ns: Sequence[int]) -> list[int] | None:
+        """Which of these times have come, by their places; None while none has."""
+        due = LIVE.woken_by(due_ns)
+        if due is not None and self.recorder is not None:
+            self.recorder.answer(bytes(due))
+        return due
+
+    def _recording(self, source: Source, name: str, asked: bytes) -> Recorder:
+        """The recorder, which now waits for the answer to this."""
+        if self.recorder is None:
+            self.recorder = Recorder()
+        self.recorder.begin(source, name, asked)
+        return self.recorder
 
     def log(self, level: int, text: bytes) -> None:
         """Keep a line, up to the caps; unknown levels count as the nearest known one."""
@@ -259,6 +295,7 @@ class HostSession:
             audit=(),
             topic_changes=(),
             host_calls=outcome.host_calls if calls else (),
+            recorder=None,
         )
         self._callee = Callee(plugin, version, kept, trail)
         for event in outcome.audit:
@@ -275,6 +312,7 @@ class HostSession:
         """Run the host function of that name; its answer as the guest reads it, at once or after waiting."""
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         text = name.decode(errors="replace")
+        self._recording("host_call", text, arguments)
         try:
             value = self._invoke(text, arguments)
             if isinstance(value, Awaitable):
@@ -311,16 +349,23 @@ class HostSession:
     def _answer(self, name: str, start_ns: int, began_ns: int, value: Any) -> bytes:
         answer = as_json({"ok": value})
         self._record(name, start_ns, began_ns, None)
-        return answer
+        return self._answered(answer)
 
     def _answer_error(self, name: str, start_ns: int, began_ns: int, error: BaseException) -> bytes:
         self._record(name, start_ns, began_ns, str(error))
         if isinstance(error, GuestFault):
+            if self.recorder is not None:
+                self.recorder.fault(error.kind, error.reason)
             raise error
         if not isinstance(error, HostFunctionError):
             self._log_failure(name, error)
             error = HostFunctionError("internal", f"the host function {name!r} failed")
-        return as_json({"error": {"code": error.code, "message": error.message}})
+        return self._answered(as_json({"error": {"code": error.code, "message": error.message}}))
+
+    def _answered(self, answer: bytes) -> bytes:
+        if self.recorder is not None:
+            self.recorder.answer(answer)
+        return answer
 
     def _log_failure(self, name: str, error: BaseException) -> None:
         secrets = self._surroundings.secrets

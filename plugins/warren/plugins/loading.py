@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from warren.manifests import Policy
 
@@ -87,19 +88,27 @@ class Loader:
 
     async def _sandbox(self, checked: CheckedPlugin, folder: PluginFolder | None) -> Sandbox:
         given = await asyncio.to_thread(give, checked.manifest, checked.grant, self._secret_folders)
-        config = plugin_config(checked.grant, given)
-        abi, wasm = checked.abi, checked.wasm
-        if checked.manifest.runtime.snapshot:
-            snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
-            abi, wasm = snapshot.abi, snapshot.wasm
-        program = replace(await abi.compile(self._engine, wasm), lines=checked.lines)
         tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
-        return Sandbox(
-            program,
-            abi,
-            checked.grant,
-            config,
+        return await make_sandbox(
+            self._engine,
+            checked,
+            plugin_config(checked.grant, given),
             self._host_functions,
             tell_audit=tell,
             surroundings=Surroundings(given.variables, given.secrets, folder),
         )
+
+
+async def make_sandbox(
+    engine: Engine, checked: CheckedPlugin, config: bytes, functions: Mapping[str, HostFunction], **options: Any
+) -> Sandbox:
+    """Compile a plugin, of its snapshot where it has one, and give it a sandbox with these `options`.
+
+    Raises `ModuleRefused` and `CompilationFailed`.
+    """
+    abi, wasm = checked.abi, checked.wasm
+    if checked.manifest.runtime.snapshot:
+        snapshot = await take_snapshot(wasm, abi, checked.grant, config, engine.compile)
+        abi, wasm = snapshot.abi, snapshot.wasm
+    program = replace(await abi.compile(engine, wasm), lines=checked.lines)
+    return Sandbox(program, abi, checked.grant, config, functions, **options)

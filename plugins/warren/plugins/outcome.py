@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
 
 #: How a run can end. `ok` and `failed`: the guest answered. `unavailable`: the host's fault. The rest: the guest's.
 RunKind = Literal[
@@ -121,6 +124,7 @@ class Outcome:
     peak size of the guest's linear memory, `duration_us` wall time from instantiation to answer, and `host_us` what of
     it went by in host functions, of which `host_calls` lists the first. `audit` is what it did that an operator may
     want to know of.
+    `recorder` has what the run was told from outside, if it asked for anything: `Plugin.recording` makes use of it.
     """
 
     kind: RunKind
@@ -137,3 +141,4 @@ class Outcome:
     backtrace: tuple[str, ...] = ()
     audit: tuple[AuditEvent, ...] = ()
     topic_changes: tuple[TopicChange, ...] = ()
+    recorder: Recorder | None = None

@@ -15,6 +15,7 @@ from .errors import GuestFault, UpgradeParked
 from .files import Identity, PluginFiles
 from .outcome import Outcome, Trail
 from .quarantine import Closed, RefusedRuns
+from .recording import Recording
 from .sandbox import Sandbox
 from .usage import PluginStatus, Usage, percentile
 
@@ -125,6 +126,10 @@ class Plugin:
                 error = self._sandbox.masked(fault.reason)  # it quotes the answer
                 outcome = replace(outcome, kind=fault.kind, error=error, response=b"", messages=(), topic_changes=())
         return self._counted(outcome)
+
+    def recording(self, request: bytes, outcome: Outcome) -> Recording:
+        """The run of `request` that ended so, as `replay` can run it again. No secret is in it."""
+        return self._sandbox.recording(self.identity, self.digest, request, outcome)
 
     @property
     def in_flight(self) -> int:

@@ -22,6 +22,7 @@ from .guest import Program, free_slot, guests
 from .host import NO_SURROUNDINGS, Caps, HostFunction, HostSession, Surroundings, for_shadows
 from .instance_pool import INSTANCE_SLOTS
 from .outcome import AuditEvent, Outcome, RunKind, Trail
+from .recording import Recording, record_run
 
 DEFAULT_CAPS: Final = Caps()
 
@@ -43,13 +44,15 @@ class Sandbox:
         caps: Caps = DEFAULT_CAPS,
         tell_audit: TellAudit | None = None,
         surroundings: Surroundings = NO_SURROUNDINGS,
+        session: Callable[..., HostSession] = HostSession,
     ) -> None:
-        """`config` is the JSON that `initialize` is given.
+        """`config` is the JSON that `initialize` is given, and `session` makes what the host knows of each run.
 
         No outcome holds any of the secrets in the `surroundings`, but in what is the guest's own to say: its answer and
         its messages.
         """
         self._surroundings = surroundings
+        self._session = session
         self._has_secrets = bool(surroundings.secrets)
         self._program = program
         self.abi = abi
@@ -85,6 +88,13 @@ class Sandbox:
         """What was said of the guest, without the secrets that it was given."""
         return self._surroundings.secrets.mask(text)
 
+    def recording(self, identity: tuple[str, str], digest: bytes, request: bytes, outcome: Outcome) -> Recording:
+        """See `Plugin.recording`."""
+        around = self._surroundings
+        return record_run(
+            identity, digest, request, outcome, grant=self._grant, config=self._config, secrets=around.secrets
+        )
+
     async def check(self) -> Outcome:
         """Start a guest and ask whether it is healthy: what a plugin must pass to be loaded."""
         return await self._attempt(self.abi.check_health)
@@ -109,7 +119,7 @@ class Sandbox:
         start_ns, began_ns = time.time_ns(), time.monotonic_ns()
         limits = self._grant.limits
         limit_s = limits.timeout_s if timeout_s is None else min(timeout_s, limits.timeout_s)
-        session = HostSession(
+        session = self._session(
             self._grant,
             self._functions if functions is None else functions,
             self._caps,
@@ -156,6 +166,7 @@ class Sandbox:
                 backtrace,
                 session.finished_audit(),
                 session.topic_changes if kind == "ok" else (),
+                session.recorder,
             )
             return self._surroundings.secrets.mask_outcome(outcome) if self._has_secrets else outcome
         finally:

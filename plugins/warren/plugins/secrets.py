@@ -75,24 +75,31 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """An error with `***` in place of every secret, and of what is left of one where it was cut short."""
-        text = self._mask_whole(text)
+        text = self.mask_whole(text)
         if len(text) <= MAX_CUT_LENGTH:
             for form in self._forms:
                 if form[:MIN_MASKED_LENGTH] in text or form[-MIN_MASKED_LENGTH:] in text:
                     text = _without_pieces(text, form)
         return text
 
-    def _mask_whole(self, text: str) -> str:
+    def mask_whole(self, text: str) -> str:
+        """A text that was not cut, with `***` in place of every secret."""
         for form in self._forms:
             text = text.replace(form, MASK)
         return text
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """The same of what is no text."""
+        for form in self._forms:
+            data = data.replace(form.encode(), MASK.encode())
+        return data
 
     def mask_outcome(self, outcome: Outcome) -> Outcome:
         """The same outcome, masked wherever the host quotes the guest. Its answer and its messages are its own."""
         return replace(
             outcome,
             error=self._mask_error(outcome.error),
-            logs=tuple(replace(line, text=self._mask_whole(line.text)) for line in outcome.logs),
+            logs=tuple(replace(line, text=self.mask_whole(line.text)) for line in outcome.logs),
             host_calls=tuple(map(self._mask_call, outcome.host_calls)),
             audit=self.mask_audit(outcome.audit),
         )

@@ -7,7 +7,6 @@ call itself in `wasi`. Here are the streams; files are in `wasi_files` and `wasi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -70,20 +69,20 @@ def clock_res_get(guest: Guest, _process: Process, clock: int, resolution_at: in
     return Errno.SUCCESS
 
 
-def clock_time_get(guest: Guest, _process: Process, clock: int, _precision_ns: int, time_at: int) -> Errno:
-    now_ns = CLOCKS.get(clock)
-    if now_ns is None:
+def clock_time_get(guest: Guest, process: Process, clock: int, _precision_ns: int, time_at: int) -> Errno:
+    known = CLOCKS.get(clock)
+    if known is None:
         return Errno.INVAL
-    guest.write(time_at, U64.pack(now_ns()))
+    guest.write(time_at, U64.pack(process.world.clock_ns(known)))
     return Errno.SUCCESS
 
 
-def random_get(guest: Guest, _process: Process, buffer_at: int, length: int) -> Errno:
+def random_get(guest: Guest, process: Process, buffer_at: int, length: int) -> Errno:
     guest.check_range(buffer_at, length)
     if length > MAX_RANDOM_BYTES:
         return Errno.INVAL
     guest.charge(length)
-    guest.write(buffer_at, os.urandom(length))
+    guest.write(buffer_at, process.world.random_bytes(length))
     return Errno.SUCCESS
 
 

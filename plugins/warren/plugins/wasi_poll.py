@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from .guest import Guest
 from .wasi_abi import ABSOLUTE_TIME, EVENT, HANGUP, STDIN, SUBSCRIPTION, U32, Clock, Errno, EventType
 from .wasi_process import Process
+from .world import LIVE
+from .world import Clock as ClockName
 
 #: Events that one call may wait for. A runtime waits for a timer and its open descriptors, of which there are three.
 MAX_SUBSCRIPTIONS: Final = 16
 
-#: The clocks there are, in ns. CPU time is not among them: fuel is what a guest's work is measured by.
-CLOCKS: Final[Mapping[int, Callable[[], int]]] = {Clock.REALTIME: time.time_ns, Clock.MONOTONIC: time.monotonic_ns}
+#: The clocks there are. CPU time is not among them: fuel is what a guest's work is measured by.
+CLOCKS: Final[Mapping[int, ClockName]] = {Clock.REALTIME: "realtime", Clock.MONOTONIC: "monotonic"}
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -32,18 +34,20 @@ class Poll:
     ) -> None:
         self._guest = guest
         self._events = events
-        self._wake_ns = min(due_ns for due_ns, _ in events)
+        self._due_ns = [due_ns for due_ns, _ in events]
+        self._world = guest.host.process.world
+        self._world.begin_sleep(self._due_ns)
         self._events_at = events_at
         self._count_at = count_at
         self._result = result
 
     def step(self) -> bool:
         """True once the guest may go on; it then finds the events in its memory."""
-        now_ns = time.monotonic_ns()
-        if now_ns < self._wake_ns:
+        woken_by = self._world.woken_by(self._due_ns)
+        if woken_by is None:
             return False
         guest = self._guest
-        due = [event for due_ns, event in self._events if due_ns <= now_ns]
+        due = [self._events[place][1] for place in woken_by]
         guest.write(self._events_at, b"".join(due))
         guest.write(self._count_at, U32.pack(len(due)))
         self._result.of.i32 = Errno.SUCCESS
@@ -53,7 +57,7 @@ class Poll:
     async def wait(self, timeout_s: float) -> None:
         """Wait until the first event is due, and no longer than `timeout_s`."""
         # Compared as integers first: a guest can ask for more nanoseconds than a float holds exactly.
-        remaining_ns = max(0, self._wake_ns - time.monotonic_ns())
+        remaining_ns = max(0, min(self._due_ns) - time.monotonic_ns())
         await asyncio.sleep(min(timeout_s, remaining_ns / _NS_PER_S))
 
     def drop(self) -> None:
@@ -82,7 +86,7 @@ def _event(process: Process, subscription: tuple[int, ...]) -> tuple[int, bytes]
         if clock is None:
             errno = Errno.INVAL
         else:
-            due_ns = time.monotonic_ns() + timeout_ns - (clock() if flags & ABSOLUTE_TIME else 0)
+            due_ns = time.monotonic_ns() + timeout_ns - (LIVE.clock_ns(clock) if flags & ABSOLUTE_TIME else 0)
     elif kind == EventType.FD_READ:
         is_stdin = number == STDIN and process.is_open(STDIN)
         errno = Errno.SUCCESS if is_stdin or process.is_file(number) else Errno.BADF

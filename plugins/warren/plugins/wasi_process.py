@@ -14,6 +14,7 @@ from typing import Final
 from .answers import answer_too_large
 from .wasi_abi import STDERR, STDIN, STDOUT, FileType
 from .wasi_descriptors import Files
+from .world import LIVE, World
 
 #: An unfinished line is logged once it is this long.
 MAX_LINE_BYTES: Final = 8 << 10
@@ -51,15 +52,19 @@ class Command:
 class Process:
     """The WASI side of one run; made when the guest first asks for it, since most guests never do."""
 
-    __slots__ = ("_last_error", "_log", "_mask", "_open", "_unfinished", "arguments", "command", "environment", "files")
+    __slots__ = (
+        "_last_error", "_log", "_mask", "_open", "_unfinished", "arguments", "command", "environment", "files", "world",
+    )  # fmt: skip
 
     def __init__(
         self,
         log: Callable[[int, bytes], None],
         arguments: tuple[bytes, ...] = (),
         environment: tuple[bytes, ...] = (),
+        *,
         files: Files | None = None,
         mask: Callable[[str], str] = str,
+        world: World = LIVE,
     ) -> None:
         """`environment` is of `NAME=value`; nothing holds a zero byte. `files` is None for a guest that has none.
 
@@ -68,6 +73,7 @@ class Process:
         #: None for a guest that is no program.
         self.command: Command | None = None
         self.files = files
+        self.world = world
         self.arguments = arguments
         self.environment = environment
         self._log = log

@@ -21,7 +21,7 @@ from warren.workers.cli.failures import WORKER_EXTRA, explain
 from warren.workers.settings import WorkerSettings
 
 COMMANDS = (
-    "demo", "worker", "call", "publish", "listen", "plugins", "check",
+    "demo", "worker", "call", "replay", "publish", "listen", "plugins", "check",
     "ps", "top", "inspect", "reload", "unload", "drain",
 )  # fmt: skip
 
@@ -76,11 +76,14 @@ def test_the_workers_defaults_are_those_of_its_settings() -> None:
     settings: dict[str, Any] = {
         field.name: field.default for field in fields(WorkerSettings) if field.default is not MISSING
     }
-    settings |= {name: ",".join(settings[name]) for name in ("host_functions", "audit")}  # a text, as it is given
+    settings |= {
+        name: ",".join(settings[name]) for name in ("host_functions", "audit", "record")
+    }  # a text, as it is given
     settings["secrets"] = None  # an option that may be given several times has no other way to say that it was not
     assert {name: parameters[name].default for name in settings} == settings
     assert options.DEFAULT_PREFIX == DEFAULT_PREFIX
     assert options.AUDIT_SINKS == SINKS
+    assert set(options.RECORDING_SINKS) == {"dead-letters", "callers"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["call", "--help"], ["call"], ["nope"]])

@@ -15,6 +15,8 @@ from dataclasses import replace
 from typing import Final
 
 from warren.bus import (
+    MAX_RECORDING_HEADER_BYTES,
+    Header,
     Message,
     MessageTooLarge,
     Names,
@@ -88,6 +90,22 @@ class Run:
     def error(self) -> str:
         return self.outcome.error or self.outcome.kind
 
+    @property
+    def is_to_be_recorded(self) -> bool:
+        """Its caller asks for a recording."""
+        return self.request is not None and self.request.message.headers.get(Header.RECORD) is True
+
+
+def packed_recording(run: Run) -> bytes | None:
+    """The recording of a run, without its request. None where there was no run, or where it has no room."""
+    if run.plugin is None or run.request is None or run.outcome.kind == "rejected":
+        return None
+    try:
+        return run.plugin.recording(run.request.body, run.outcome).packed(MAX_RECORDING_HEADER_BYTES)
+    except Exception:  # noqa: BLE001 - a defect, which is not to cost anybody the letter or the result
+        _log.exception("a run of %s could not be recorded", run.plugin.name)
+        return None
+
 
 @record
 class Result:
@@ -127,8 +145,11 @@ class Answers:
         export_spans: Callable[[list[Span]], None] | None,
         reply_queues: tuple[str, ...],
         change_topics: ChangeTopics,
+        record: frozenset[str],
     ) -> None:
-        """`reply_queues` is what the names of queues begin with that results may be sent to."""
+        """`reply_queues` is what the names of queues begin with that results may be sent to; for `record` see
+        `WorkerSettings`.
+        """
         self._transport = transport
         self._names = names
         self._name = name
@@ -136,6 +157,8 @@ class Answers:
         self._export_spans = export_spans
         self._reply_queues = reply_queues
         self._change_topics = change_topics
+        self._records_dead_letters = "dead-letters" in record
+        self._records_for_callers = "callers" in record
         self._retry_queues: dict[str, float] = {}
 
     async def answer(self, plugin_name: str, message: Message, run: Run, spans: RunSpans) -> Outcome:
@@ -171,7 +194,8 @@ class Answers:
                 await self._retry(plugin_name, message, run, disposition.retry_delay_ms)
                 return
             if disposition.dead_letter:
-                await self._bury(message, run, plugin_name, spans.context)
+                recording = packed_recording(run) if self._records_dead_letters else None
+                await self._bury(message, run, plugin_name, spans.context, recording)
         else:
             if run.outcome.topic_changes:  # first: what the plugin asks others for may be answered there
                 await self._change_topics(plugin_name, run.outcome.topic_changes)
@@ -289,6 +313,7 @@ class Answers:
             attempt=run.attempt,
             trace_json=spans.finish(None if outcome.kind == "ok" else run.error),
             context=context,
+            recording=packed_recording(run) if self._records_for_callers and run.is_to_be_recorded else None,
         )
         return Result(result, context, run)
 
@@ -312,8 +337,15 @@ class Answers:
         unwanted = replace(run, outcome=replace(run.outcome, error=f"the result found no one: {unroutable}"))
         await self._bury(result.message, unwanted, run.plugin.name if run.plugin else None, None)
 
-    async def _bury(self, message: Message, run: Run, plugin_name: str | None, context: TraceContext | None) -> None:
-        """Publish a dead letter: the whole message and why it was given up."""
+    async def _bury(
+        self,
+        message: Message,
+        run: Run,
+        plugin_name: str | None,
+        context: TraceContext | None,
+        recording: bytes | None = None,
+    ) -> None:
+        """Publish a dead letter: the whole message, why it was given up, and what it takes to see that happen again."""
         letter = dead_letter_message(
             self._names,
             message,
@@ -324,6 +356,7 @@ class Answers:
             worker=self._name,
             version=run.plugin.version if run.plugin else None,
             context=context,
+            recording=recording,
         )
         try:
             await self._transport.publish(letter, mandatory=True)

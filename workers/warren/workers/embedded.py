@@ -42,7 +42,7 @@ async def embedded(
     They can call `host_functions`, besides Warren's own, and their settings may name files of the folders `secrets`.
     """
     url = f"memory://{new_message_id()}"
-    settings = WorkerSettings(Path(plugins), url, grace_s=0.0)
+    settings = WorkerSettings(Path(plugins), url, grace_s=0.0, record=frozenset({"dead-letters", "callers"}))
     transport = await connect(url)
     try:
         async with (

@@ -19,6 +19,10 @@ DEFAULT_HOP_LIMIT: Final = 16
 DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
 
 
+#: What a host function answered is in a recording. Who reads dead letters is the operator's choice; who calls is not.
+DEFAULT_RECORD: Final = frozenset({"dead-letters"})
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """`policy` is the operator's, without which plugins get what `Policy()` allows.
@@ -32,7 +36,8 @@ class WorkerSettings:
 
     `host_functions` names those of installed distributions that plugins can call. `audit` says where it goes, besides
     the counters: `logs`, `exchange`. With `foreign_replies` a request may name any queue for its result, and not only
-    one of this installation.
+    one of this installation. `record` says where recordings of runs go: `dead-letters` have that of their run, and
+    `callers` who ask for one get it with the result.
 
     Plugins that may use files have a directory each below `data`; where it is None, below `data_folder()` of
     `warren.plugins`. `storage` is the URL of what plugins store; None: `WARREN_STORAGE`, or a file of the user's own.
@@ -58,6 +63,7 @@ class WorkerSettings:
     host_functions: tuple[str, ...] = ()
     audit: frozenset[str] = frozenset({"logs"})
     foreign_replies: bool = False
+    record: frozenset[str] = DEFAULT_RECORD
     health_host: str = DEFAULT_HEALTH_HOST
     health_port: int | None = None
     data: Path | None = None

@@ -121,6 +121,7 @@ class Worker:
             export_spans=export_spans,
             reply_queues=self._reply_queues,
             change_topics=self._plugins.change_topics,
+            record=settings.record,
         )
         self._guest_logs = GuestLogs()
         self.rollouts = Rollouts(manager, self.metrics)

@@ -35,6 +35,7 @@ from .options import (
     Plugins,
     PolicyFile,
     Prefix,
+    Record,
     Secrets,
     Timeout,
     names_in,
@@ -195,6 +196,7 @@ def worker(
             help="Send results to whatever queue a request names, also where its name does not begin with the prefix.",
         ),
     ] = False,
+    record: Record = "dead-letters",
     health_host: Annotated[
         str, typer.Option(envvar="WARREN_HEALTH_HOST", metavar="HOST", help="The address to answer probes at.")
     ] = DEFAULT_HEALTH_HOST,
@@ -257,6 +259,7 @@ def worker(
         host_functions=names_in(host_functions),
         audit=frozenset(names_in(audit)),
         foreign_replies=foreign_replies,
+        record=frozenset(names_in(record)),
         health_host=health_host,
         health_port=health_port,
         data=data,
@@ -285,6 +288,15 @@ def call(
     prefix: Prefix = DEFAULT_PREFIX,
     host_functions: HostFunctions = "",
     trace: Annotated[bool, typer.Option("--trace", help="Show the trace as a waterfall.")] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Write a recording of the run there, for warren replay; a worker elsewhere has to give it: see its "
+            "--record.",
+        ),
+    ] = None,
     log_level: Log = LogLevel.WARNING,
     as_json: AsJson = False,
 ) -> int:
@@ -302,7 +314,41 @@ def call(
             raise WrongUsage("--policy is for a plugin that runs here, and the worker has its own", "give --plugins")
         policy = None
     request = Call(plugin, action, data, where, timeout, version_req, prefix, functions, policy, tuple(secrets or ()))
-    return run(request, log_level, trace=trace, as_json=as_json)
+    return run(request, log_level, trace=trace, as_json=as_json, record=record)
+
+
+@app.command()
+def replay(
+    recording: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A recording.")],
+    *,
+    plugins: Plugins,
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Replay it in this version, not in the recorded one.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="What a variable of the plugin's holds, which no recording tells."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="A copy of the workers' --data, for a plugin that uses files. It is read and written.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run a recorded run again, with no broker and nothing around it, and show the first thing that is otherwise.
+
+    Recordings are made by warren call --record, and found in dead letters: warren dead show ID --recording FILE. What
+    the plugin asks for is answered from the recording. Exit code 0: it went as recorded; 1: it differs; 3: as recorded
+    up to where the recording was cut short.
+    """
+    from .replay import run
+
+    return run(recording, plugins, version, env or [], data, as_json=as_json)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.highlighter import JSONHighlighter
 
-from warren.bus import Client, Result
+from warren.bus import Client, Names, Result, request_message
 from warren.manifests import VersionReq
 
 from .exit_codes import ExitCode
@@ -51,17 +51,19 @@ def destination(plugins: Path | None, broker: str | None) -> Path | str:
             raise WrongUsage("--plugins runs the plugin here and --broker elsewhere; give one of them")
 
 
-def run(call: Call, log_level: str, *, trace: bool, as_json: bool) -> ExitCode:
-    """Call, print the result, and give the exit code its outcome has."""
+def run(call: Call, log_level: str, *, trace: bool, as_json: bool, record: Path | None = None) -> ExitCode:
+    """Call, print the result, and give the exit code its outcome has. `record` is where the run is to be recorded."""
     if call.version is not None:
         _check_requirement(call.version)
     data = read_data(call.data)
     configure_logging(log_level, as_json=as_json)
-    result = asyncio.run(_call(call, data))
+    result = asyncio.run(_call(call, data, record=record is not None))
     if as_json:
         print_json(result_data(result))
     else:
         _print(result, trace=trace)
+    if record is not None:
+        _save(call, data, result, record)
     return exit_code(result.outcome)
 
 
@@ -72,10 +74,23 @@ def _check_requirement(requirement: str) -> None:
         raise WrongUsage(str(error)) from error
 
 
-async def _call(call: Call, data: Any) -> Result:
+def _save(call: Call, data: Any, result: Result, path: Path) -> None:
+    """Raises `WrongUsage` where there is no recording, and OSError."""
+    from warren.plugins import unpack_recording  # noqa: PLC0415
+
+    from .replay import save  # noqa: PLC0415
+
+    if result.recording is None:
+        hint = "a worker gives them with --record dead-letters,callers; a request that was rejected has none"
+        raise WrongUsage("the result came without a recording", hint)
+    request = request_message(Names(call.prefix), call.plugin, call.action, data).body
+    save(unpack_recording(result.recording).with_request(request), path)
+
+
+async def _call(call: Call, data: Any, *, record: bool) -> Result:
     if isinstance(call.where, str):
         async with Client(call.where, prefix=call.prefix, timeout_s=call.timeout_s) as client:
-            return await _ask(client, call, data)
+            return await _ask(client, call, data, record=record)
     # Here, so that a client with no sandbox can call workers elsewhere.
     from warren.plugins import enabled_functions  # noqa: PLC0415
 
@@ -87,12 +102,12 @@ async def _call(call: Call, data: Any) -> Result:
     async with embedded(
         call.where, policy=policy, timeout_s=call.timeout_s, host_functions=functions, secrets=call.secrets
     ) as here:
-        return await _ask(here.client, call, data)
+        return await _ask(here.client, call, data, record=record)
 
 
-async def _ask(client: Client, call: Call, data: Any) -> Result:
+async def _ask(client: Client, call: Call, data: Any, *, record: bool) -> Result:
     try:
-        return await client.call(call.plugin, call.action, data, version=call.version)
+        return await client.call(call.plugin, call.action, data, version=call.version, record=record)
     except ValueError as error:
         raise WrongUsage(str(error)) from error
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -81,6 +82,10 @@ def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="An id, as `list` shows it, or how it begins.")],
     *,
     broker: NeededBroker,
+    recording: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write the recording of its run there, for warren replay."),
+    ] = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     prefix: Prefix = DEFAULT_PREFIX,
     as_json: AsJson = False,
@@ -88,7 +93,7 @@ def show(
     """Show all of a dead letter: what happened, and the message with its properties, headers and body."""
     from .dead_work import choice, run_show
 
-    return run_show(Place(broker, prefix, timeout), choice([letter_id]), as_json=as_json)
+    return run_show(Place(broker, prefix, timeout), choice([letter_id]), recording, as_json=as_json)
 
 
 @dead.command()
@@ -106,6 +111,8 @@ def replay(
     as_json: AsJson = False,
 ) -> int:
     """Publish messages again, as they were first, to the exchange and with the key that they had.
+
+    To run one again here instead, and see why it died: show ID --recording FILE, and warren replay FILE.
 
     A letter is forgotten once the broker has confirmed its message. What no queue takes stays a dead letter.
     """

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 from rich.text import Text
 
-from warren.bus import DeadLetter, Message
+from warren.bus import DeadLetter, Header, Message
 
 from ..text import age, printable
 from .json_data import json_text
@@ -54,7 +54,7 @@ def page(letter: DeadLetter) -> Text:
     for title, facts in (
         ("what happened", _death(letter)),
         ("the message", _origin(letter) | _properties(letter.message)),
-        ("its headers, with those of its death", {name: _field(it) for name, it in letter.message.headers.items()}),
+        ("its headers, with those of its death", {name: _field(it) for name, it in _headers(letter).items()}),
     ):
         text.append(f"\n{title}", "cyan")
         for name, value in facts.items():
@@ -62,7 +62,10 @@ def page(letter: DeadLetter) -> Text:
                 text.append(f"\n  {printable(name):<16} ", "dim").append(printable(str(value)))
     text.append("\nits body, ", "cyan").append(f"{len(letter.message.body):,} bytes\n", "cyan")
     text.append(_body(letter.message.body)).append("\n")
-    return text.append(f"to replay it: warren dead replay {shlex.quote(letter_id(letter))}", "dim")
+    one = shlex.quote(letter_id(letter))
+    if letter.recording is not None:
+        text.append(f"to see it die again: warren dead show {one} --recording FILE; warren replay FILE\n", "dim")
+    return text.append(f"to replay it: warren dead replay {one}", "dim")
 
 
 def letter_data(letter: DeadLetter) -> dict[str, Any]:
@@ -82,18 +85,24 @@ def letter_data(letter: DeadLetter) -> dict[str, Any]:
         "exchange": letter.exchange,
         "routing_key": letter.routing_key,
         "reply_to": letter.reply_to,
+        "recording_bytes": None if letter.recording is None else len(letter.recording),
     }
 
 
 def page_data(letter: DeadLetter) -> dict[str, Any]:
     """All of it, for `--json`. `body` is its JSON; where it is none, `body_base64` has the bytes."""
     message = letter.message
-    headers = {name: _plain(value) for name, value in message.headers.items()}
+    headers = {name: _plain(value) for name, value in _headers(letter).items()}
     data = letter_data(letter) | {"properties": _properties(message), "headers": headers}
     try:
         return data | {"body": from_json(message.body)}
     except ValueError:
         return data | {"body_base64": base64.b64encode(message.body).decode()}
+
+
+def _headers(letter: DeadLetter) -> dict[str, Any]:
+    """Without the recording: that is packed, and has a place of its own."""
+    return {name: value for name, value in letter.message.headers.items() if name != Header.RECORDING}
 
 
 def _death(letter: DeadLetter) -> dict[str, Any]:
@@ -107,6 +116,7 @@ def _death(letter: DeadLetter) -> dict[str, Any]:
         "died": died,
         "worker": letter.worker or "none had a word to say: the broker gave it up",
         "trace id": letter.trace_id,
+        "recording": None if letter.recording is None else f"of its run, {len(letter.recording):,} bytes packed",
     }
 
 

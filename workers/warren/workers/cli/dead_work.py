@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeVar
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from warren.bus import (
+    DeadLetter,
     DeadLetterFilter,
     DeadQueue,
     DeliveryLost,
@@ -26,6 +28,8 @@ from warren.bus import (
     QueueNotFound,
     Unroutable,
     connect,
+    read_request,
+    revived,
     settle_each,
 )
 
@@ -146,19 +150,40 @@ def _print_line(console: Console, text: Text) -> None:
         console.print(text, soft_wrap=True)
 
 
-def run_show(place: Place, chosen: Choice, *, as_json: bool) -> ExitCode:
-    """Print all there is of one message's dead letters: one, mostly."""
+def run_show(place: Place, chosen: Choice, recording: Path | None, *, as_json: bool) -> ExitCode:
+    """Print all there is of one message's dead letters: one, mostly. The `recording` in the last is written there."""
     configure_logging("warning", as_json=as_json)
-    return asyncio.run(_at(place, lambda queue: show_letters(queue, chosen, as_json=as_json)))
+    return asyncio.run(_at(place, lambda queue: show_letters(queue, chosen, recording, as_json=as_json)))
 
 
-async def show_letters(queue: DeadQueue, chosen: Choice, *, as_json: bool) -> ExitCode:
+async def show_letters(queue: DeadQueue, chosen: Choice, recording: Path | None = None, *, as_json: bool) -> ExitCode:
+    last: DeadLetter | None = None
     async for held in chosen.of(queue.letters()):
+        last = held.letter
         if as_json:
             print_json(page_data(held.letter))
         else:
             stdout().print(page(held.letter), soft_wrap=True)
+    if recording is not None and last is not None:
+        save_recording(last, recording)
     return ExitCode.OK
+
+
+def save_recording(letter: DeadLetter, path: Path) -> None:
+    """Write the recording in a letter. Raises `WrongUsage` where it has none, or none that can be read; and OSError."""
+    from warren.plugins import RecordingUnreadable, unpack_recording  # noqa: PLC0415 - this alone needs the sandbox
+
+    from .replay import save  # noqa: PLC0415
+
+    if letter.recording is None:
+        hint = "there was no run, or it has no room; and a worker can be told to make none (--record '')"
+        raise WrongUsage(f"the dead letter {letter_id(letter)} has no recording", hint)
+    try:
+        recording = unpack_recording(letter.recording)
+        request = read_request(revived(letter), letter.plugin, max_bytes=len(letter.message.body))
+    except (RecordingUnreadable, MalformedMessage) as error:
+        raise WrongUsage(f"the recording in the dead letter {letter_id(letter)}: {error}") from error
+    save(recording.with_request(request.body), path)
 
 
 def run_replay(place: Place, chosen: Choice, *, as_json: bool) -> ExitCode:

@@ -26,7 +26,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = MappingProxyType(
         ExitCode.OK: "done, and well",
         ExitCode.FAILED: "the plugin answered that it failed, or a check found something",
         ExitCode.USAGE: "wrong usage, or nothing there to work with",
-        ExitCode.BAD_OUTCOME: "the request ended otherwise: trap, out_of_fuel, rejected, …",
+        ExitCode.BAD_OUTCOME: "the request ended otherwise: trap, rejected, …; a recording was cut short",
         ExitCode.UNREACHABLE: "the broker cannot be reached",
         ExitCode.TIMED_OUT: "waited in vain",
         ExitCode.DEFECT: "a defect of Warren",

@@ -12,6 +12,7 @@ SCHEMES: Final = ("amqp://", "amqps://")
 
 DEFAULT_PREFIX: Final = "warren"
 AUDIT_SINKS: Final = ("logs", "exchange")
+RECORDING_SINKS: Final = ("dead-letters", "callers")
 DEFAULT_TIMEOUT_S: Final = 30.0
 
 
@@ -30,10 +31,18 @@ def _checked_broker(url: str | None) -> str | None:
     return url
 
 
-def _checked_sinks(text: str) -> str:
-    if unknown := [name for name in names_in(text) if name not in AUDIT_SINKS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(AUDIT_SINKS)}; '' is for none of them")
+def _checked_sinks(known: tuple[str, ...], text: str) -> str:
+    if unknown := [name for name in names_in(text) if name not in known]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}; '' is for none of them")
     return text
+
+
+def _checked_audit(text: str) -> str:
+    return _checked_sinks(AUDIT_SINKS, text)
+
+
+def _checked_record(text: str) -> str:
+    return _checked_sinks(RECORDING_SINKS, text)
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -131,8 +140,19 @@ AuditSinks = Annotated[
         "--audit",
         envvar="WARREN_AUDIT",
         metavar="SINK,...",
-        callback=_checked_sinks,
+        callback=_checked_audit,
         help="Where it goes what plugins used of their powers, and were refused: logs, exchange.",
+    ),
+]
+Record = Annotated[
+    str,
+    typer.Option(
+        "--record",
+        envvar="WARREN_RECORD",
+        metavar="SINK,...",
+        callback=_checked_record,
+        help="Who gets recordings of runs, with what host functions answered in them: dead-letters, and callers who "
+        "ask for one.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
