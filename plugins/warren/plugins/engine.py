@@ -19,6 +19,7 @@ from .artefacts import ArtefactCache
 from .bindings import address
 from .compiler import Compiler
 from .configuration import configuration, fingerprint
+from .debugging import define_profile_imports
 from .errors import ModuleRefused
 from .guest import PAGE_BYTES, Program
 from .host_imports import define_host_imports
@@ -67,6 +68,7 @@ def _of_this_process() -> tuple[wasmtime.Engine, wasmtime.Linker]:
     linker = wasmtime.Linker(engine)
     define_host_imports(linker)
     define_wasi_imports(linker)
+    define_profile_imports(linker)
     return engine, linker
 
 

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 import wasmtime
 
 from . import bindings
-from .backtrace import SourceLines, described
+from .backtrace import Lines, described
 from .bindings import VALUE_BITS, VALUE_BYTES, Slots
 from .errors import GuestFault, OutsideMemory
 from .growth import WITNESS_EXPORT
@@ -63,7 +63,7 @@ class Program:
     prepared_address: int
     #: What the memory of an instance has at least.
     min_memory_bytes: int
-    lines: SourceLines | None = None
+    lines: Lines | None = None
 
 
 class Host(Protocol):
@@ -249,7 +249,7 @@ class Guest:
         return GuestFault("trap", reason, backtrace)
 
     def read_global(self, export: str) -> bytes | None:
-        """The bits of an exported global, little end first, as many as its type has; None when there is none."""
+        """The bits of an exported global, little end first, as many as its type has; None when there is none, or a reference."""
         # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
         name, slots = export.encode(), self.slots
         if not self._is_instantiated or not bindings.instance_export(
@@ -258,6 +258,8 @@ class Guest:
             return None
         bindings.global_get(self.context, slots.at_function_item, slots.at_result)
         kind = slots.result_kind & 0xFF
+        if kind >= len(VALUE_BYTES):
+            return None
         return ctypes.string_at(slots.at_result + VALUE_BITS, VALUE_BYTES[kind])
 
     @property
@@ -287,6 +289,15 @@ class Guest:
         fuel_left = max(0, fuel_left - fuel)
         bindings.set_fuel(self.context, fuel_left)
         bindings.set_yield_interval(self.context, max(1, fuel_left - self._slice_floor))
+
+    def give_back(self, fuel: int, *, slice_fuel: int) -> int:
+        """Give back what a tool of the host's own took, a host call that the guest knows nothing of; the fuel used.
+
+        A guest that has none left gets none: it may have used more than it had, which only shows at its next step.
+        """
+        if self._fuel_left():
+            self.charge(-fuel, slice_fuel=slice_fuel)
+        return self.fuel_used
 
     @property
     def memory_bytes(self) -> int:

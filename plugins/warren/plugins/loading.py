@@ -16,6 +16,7 @@ from warren.manifests import Policy
 from .artefacts import cache_folder
 from .audit import Audit
 from .checks import CheckedPlugin, check_plugin, plugin_config
+from .debugging import Debugging
 from .engine import Engine
 from .errors import CompilationFailed, LoadFailed, ModuleRefused
 from .files import PluginFiles
@@ -40,6 +41,7 @@ class Loader:
         folders: PluginFolders,
         storage: StorageFunctions,
         secret_folders: tuple[Path, ...],
+        debugging: Debugging | None = None,
     ) -> None:
         self._policy = policy
         self._host_functions = host_functions
@@ -47,6 +49,7 @@ class Loader:
         self._folders = folders
         self._storage = storage
         self._secret_folders = secret_folders
+        self._debugging = debugging
         self._engine = Engine(cache_folder())
 
     async def check(self, files: PluginFiles) -> CheckedPlugin:
@@ -92,14 +95,21 @@ class Loader:
         if checked.manifest.runtime.snapshot:
             snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
             abi, wasm = snapshot.abi, snapshot.wasm
+        grant, debugged = checked.grant, None
+        if self._debugging is not None and self._debugging.plugin == checked.manifest.name:
+            debugged = await asyncio.to_thread(self._debugging.prepare, wasm)
+            grant, wasm = debugged.grant(grant), debugged.wasm
         program = replace(await self._engine.compile(wasm), lines=checked.lines)
+        if debugged is not None:
+            program = debugged.program(program)
         tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
         return Sandbox(
             program,
             abi,
-            checked.grant,
+            grant,
             config,
             self._host_functions,
             tell_audit=tell,
             surroundings=Surroundings(given.variables, given.secrets, folder),
+            debugged=debugged,
         )

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from warren.manifests import Grant
 
 from . import core_abi
+from .debugging import Prepared
 from .errors import GuestFault, NotForShadows, OutsideMemory
 from .guest import Guest, Program, free_slot, guests
 from .host import NO_SURROUNDINGS, Caps, HostFunction, HostSession, Surroundings, for_shadows
@@ -47,6 +48,7 @@ class Sandbox:
         caps: Caps = DEFAULT_CAPS,
         tell_audit: TellAudit | None = None,
         surroundings: Surroundings = NO_SURROUNDINGS,
+        debugged: Prepared | None = None,
     ) -> None:
         """`config` is the JSON that `initialize` is given.
 
@@ -62,6 +64,7 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
         self._tell_audit = tell_audit
+        self._debugged = debugged
 
     def run(
         self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
@@ -132,6 +135,8 @@ class Sandbox:
             memory_bytes=limits.memory_bytes,
             timeout_s=limit_s,
         )
+        if self._debugged is not None:
+            self._debugged.begin(guest)
         error: str | None = None
         backtrace: tuple[str, ...] = ()
         try:
@@ -160,6 +165,8 @@ class Sandbox:
             )
             return self._surroundings.secrets.mask_outcome(outcome) if self._has_secrets else outcome
         finally:
+            if self._debugged is not None:
+                self._debugged.end(guest)
             guest.close()
             session.close()
             if session.has_audit and self._tell_audit is not None:
