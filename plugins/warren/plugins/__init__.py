@@ -9,6 +9,7 @@ somebody else (`Elsewhere`). This package knows no broker, and imports of Warren
 
 from .audit import AuditListener, AuditRecord
 from .calls import Elsewhere, PluginCall
+from .debugging import Debugging, Recording
 from .errors import (
     HostFunctionError,
     HostFunctionRefused,
@@ -29,10 +30,13 @@ from .errors import (
     UnexpectedAnswer,
     UpgradeParked,
 )
+from .flame_graph import flame_graph
+from .fuel_profile import FuelProfile, folded
 from .host_functions import EmbedderFunction, HostRun, host_function
 from .installed_functions import InstalledFunction, enabled_functions, installed_functions
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
+from .memory_dump import write_dump
 from .outcome import AuditEvent, AuditSeverity, Callee, GuestMessage, HostCall, LogLine, Outcome, RunKind, Trail
 from .plugin import Plugin, PluginHealth, PluginInfo
 from .plugin_folder import data_folder
@@ -45,8 +49,10 @@ __all__ = [
     "AuditRecord",
     "AuditSeverity",
     "Callee",
+    "Debugging",
     "Elsewhere",
     "EmbedderFunction",
+    "FuelProfile",
     "GuestMessage",
     "HostCall",
     "HostFunctionError",
@@ -74,6 +80,7 @@ __all__ = [
     "PluginReplaced",
     "PluginTrapped",
     "PluginUnloaded",
+    "Recording",
     "RequestRejected",
     "ResourceLimit",
     "RunFailed",
@@ -86,7 +93,10 @@ __all__ = [
     "WatchOptions",
     "data_folder",
     "enabled_functions",
+    "flame_graph",
+    "folded",
     "host_function",
     "installed_functions",
     "read_policy",
+    "write_dump",
 ]

@@ -51,7 +51,7 @@ class Recording:
 
 
 class Debugging:
-    """What to keep of the runs of the plugin of that name. `last` is of the one that ended last, its start's included.
+    """What to keep of the runs of the plugin of that name. `last` is of the request that ended last.
 
     It belongs to one manager, and to one event loop.
     """
@@ -101,11 +101,13 @@ class Prepared:
         if self._profiled is not None:
             _profiles[guest.number] = FuelProfile(self._profiled.names, self._profiled.imported)
 
-    def end(self, guest: Guest) -> None:
-        """The guest is about to be closed."""
+    def end(self, guest: Guest, *, keep: bool) -> None:
+        """The guest is about to be closed; if it was given a request, what there is of it is to be kept."""
         profile = _profiles.pop(guest.number, None)
         if profile is not None:
             profile.finish(guest.fuel_used)
+        if not keep:
+            return
         memory = guest.read(0, guest.memory_bytes) if self._keeps_memory else b""
         values = {name: guest.read_global(name) for name in self._globals}
         bits = {name: value for name, value in values.items() if value is not None}

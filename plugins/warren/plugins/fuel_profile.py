@@ -2,7 +2,7 @@
 
 It is told of each begin and end of a function, with the fuel used up to then, so every unit belongs to one call; their
 sum is what the run has used. A guest decides how many different stacks there are and how deep they go, so the tree has
-bounds, on its depth and on the lengths of all its stacks together: a call that finds no room counts as its caller's own.
+bounds, on its depth and on the lengths of all its stacks: a call that finds no room counts as its caller's own.
 
 The text that it gives is that of Brendan Gregg's FlameGraph (https://github.com/brendangregg/FlameGraph), which other
 tools read as well: a line for each stack, its functions with semicolons between them, and a number.
@@ -19,6 +19,9 @@ MAX_DEPTH: Final = 256
 
 #: Of all stacks together, each as long as it is deep: 100 MB of text, if all names are as long as they can be.
 MAX_TOTAL_DEPTH: Final = 500_000
+
+#: What used the fuel that no function did: wasmtime, when it makes an instance and fills its memory and tables.
+OUTSIDE: Final = "(instance)"
 
 #: What wasmtime takes at a function's begin; it is the function's own.
 _ENTRY_FUEL: Final = 1
@@ -40,7 +43,7 @@ class Call:
 
 
 class FuelProfile:
-    """The profile of one run. `names` are of the functions by their index, of which the first `imported` have no code."""
+    """The profile of one run. `names` are of the functions by index; the first `imported` of them have no code."""
 
     def __init__(self, names: Sequence[str], imported: int) -> None:
         self.names = names
@@ -99,7 +102,7 @@ class FuelProfile:
             if call.fuel and path:
                 yield tuple(self.names[each] for each in path), call
             elif call.fuel:
-                yield ("(outside)",), call
+                yield (OUTSIDE,), call
 
     def by_function(self) -> list[tuple[str, int, int]]:
         """Each function with its own fuel and its calls, the dearest first."""

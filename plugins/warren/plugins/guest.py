@@ -249,7 +249,10 @@ class Guest:
         return GuestFault("trap", reason, backtrace)
 
     def read_global(self, export: str) -> bytes | None:
-        """The bits of an exported global, little end first, as many as its type has; None when there is none, or a reference."""
+        """The bits of an exported global, little end first, as many as its type has; None when it is not there.
+
+        None for a reference, too.
+        """
         # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
         name, slots = export.encode(), self.slots
         if not self._is_instantiated or not bindings.instance_export(
@@ -283,21 +286,25 @@ class Guest:
         to end where it would have ended, or earlier by `slice_fuel`.
         """
         fuel_left = self._fuel_left()
+        self._set_fuel(fuel_left, max(0, fuel_left - fuel), slice_fuel)
+
+    def _set_fuel(self, before: int, fuel: int, slice_fuel: int) -> None:
         if self._slice_floor is None:
-            self._slice_floor = fuel_left - SLICE_FUEL
+            self._slice_floor = before - SLICE_FUEL
         self._slice_floor += slice_fuel
-        fuel_left = max(0, fuel_left - fuel)
-        bindings.set_fuel(self.context, fuel_left)
-        bindings.set_yield_interval(self.context, max(1, fuel_left - self._slice_floor))
+        bindings.set_fuel(self.context, fuel)
+        bindings.set_yield_interval(self.context, max(1, fuel - self._slice_floor))
 
     def give_back(self, fuel: int, *, slice_fuel: int) -> int:
         """Give back what a tool of the host's own took, a host call that the guest knows nothing of; the fuel used.
 
         A guest that has none left gets none: it may have used more than it had, which only shows at its next step.
         """
-        if self._fuel_left():
-            self.charge(-fuel, slice_fuel=slice_fuel)
-        return self.fuel_used
+        fuel_left = self._fuel_left()
+        if fuel_left:
+            self._set_fuel(fuel_left, fuel_left + fuel, slice_fuel)
+            fuel_left += fuel
+        return self._fuel - fuel_left
 
     @property
     def memory_bytes(self) -> int:

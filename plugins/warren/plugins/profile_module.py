@@ -324,7 +324,10 @@ class _Rewriting:
 
 
 def _names(data: bytes, module: ModuleInfo, imported: int, exported: Mapping[int, str]) -> tuple[str, ...]:
-    """A name for each function: its own, or that of its export, or its number. What a guest's author has written there is cut, and otherwise left as it is."""
+    """A name for each function: its own, or that of its export, or its number.
+
+    What a guest's author has written there is cut, and otherwise left as it is.
+    """
     names = [item.name for item in module.imports]
     names += [f"func[{index}]" for index in range(imported, module.function_count)]
     if WITNESS_EXPORT in module.exports:

@@ -166,7 +166,7 @@ class Sandbox:
             return self._surroundings.secrets.mask_outcome(outcome) if self._has_secrets else outcome
         finally:
             if self._debugged is not None:
-                self._debugged.end(guest)
+                self._debugged.end(guest, keep=request is not None)
             guest.close()
             session.close()
             if session.has_audit and self._tell_audit is not None:
