@@ -6,7 +6,7 @@
     for line in folded(debugging.last.profile): print(line)
 
 The sandbox tells of each guest of that plugin when it begins and before it is closed; of every other it does nothing. A
-profile needs a module that tells of its calls (`profile_module`), and takes some 3 µs for each: a run that is profiled
+profile needs a module that tells of its calls (`profile_module`), and takes some 10 µs for each: a run that is profiled
 has `PROFILE_TIME_S` more time, and in all else the limits that it would have. Its frames are a little larger, so a
 guest that recurses without end overflows its stack a little sooner.
 """
@@ -31,11 +31,11 @@ from .module import read_module
 from .profile_module import ENTER, EVENT_FUEL, LEAVE, PROFILE_MODULE, MovedLines, ProfiledModule, with_events
 from .wasm_binary import MAGIC
 
-#: What a run may take longer when each of its calls is told: enough for some 50 million.
+#: What a run may take longer when each of its calls is told: enough for some 10 million.
 PROFILE_TIME_S: Final = 120.0
 
 #: What an event takes of a slice of fuel, as a host call does: its time, in fuel.
-_EVENT_SLICE_FUEL: Final = 2_000
+_EVENT_SLICE_FUEL: Final = 3_000
 
 #: Globals that are kept. A hostile module can export 2,000.
 _MAX_GLOBALS: Final = 100
