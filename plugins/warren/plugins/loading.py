@@ -1,11 +1,13 @@
 """Making a plugin of two files: manifest, grant, module, compilation, `initialize`, health; all of it or nothing.
 
-What comes out has met every condition, and is not yet found by anybody.
+What comes out has met every condition, and is not yet found by anybody. Only a plugin that is being debugged may fail
+to start: its runs are to tell why.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,6 +29,8 @@ from .sandbox import Sandbox
 from .secrets import SecretUnavailable, give
 from .snapshot import take_snapshot
 from .storage import StorageFunctions, StorageMisconfigured
+
+_log = logging.getLogger(__name__)
 
 
 class Loader:
@@ -71,7 +75,10 @@ class Loader:
             raise LoadFailed(str(files.wasm), str(error), may_pass=True) from error
         outcome = await sandbox.check()
         if outcome.kind != "ok":
-            raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
+            reason = outcome.error or outcome.kind
+            if not self._is_debugged(checked):
+                raise LoadFailed(str(files.wasm), reason)
+            _log.warning("%s would be refused: %s", files.wasm, reason)
         return Plugin(
             checked.manifest,
             checked.grant,
@@ -81,6 +88,9 @@ class Loader:
             digest=checked.digest,
             quarantine=self._policy.quarantine,
         )
+
+    def _is_debugged(self, checked: CheckedPlugin) -> bool:
+        return self._debugging is not None and self._debugging.plugin == checked.manifest.name
 
     async def _open_storage(self, files: PluginFiles) -> None:
         try:
@@ -96,7 +106,7 @@ class Loader:
             snapshot = await take_snapshot(wasm, abi, checked.grant, config, self._engine.compile)
             abi, wasm = snapshot.abi, snapshot.wasm
         grant, debugged = checked.grant, None
-        if self._debugging is not None and self._debugging.plugin == checked.manifest.name:
+        if self._debugging is not None and self._is_debugged(checked):
             debugged = await asyncio.to_thread(self._debugging.prepare, wasm)
             grant, wasm = debugged.grant(grant), debugged.wasm
         program = replace(await self._engine.compile(wasm), lines=checked.lines)

@@ -116,6 +116,16 @@ def test_what_was_not_run_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_does_not_start_is_run_to_show_why(tmp_path: Path) -> None:
+    initialize = """(func $settle (export "initialize") (param i32 i32) (result i32) (loop (br 0)) (i32.const 0))"""
+    file = write_plugin(tmp_path, "stuck", wat(more=initialize), "[resources]\nmax_fuel = 50_000\n")
+    ran = warren("run", file, "go", "--debug", "--profile", tmp_path / "out")
+    assert ran.code == ExitCode.BAD_OUTCOME
+    assert "stuck.wasm would be refused: the guest used up its 50,000 units of fuel" in ran.err
+    assert "  0  settle at " in ran.out
+    assert "\nsettle 4999" in (tmp_path / "out").read_text()
+
+
 def test_debug_shows_lines_of_the_source_and_so_it_does_with_a_profile(tmp_path: Path) -> None:
     file = write_plugin(tmp_path, "broken", (WASI_GUESTS / "broken-5.wasm").read_bytes())
     for more in ((), ("--profile", tmp_path / "out")):
