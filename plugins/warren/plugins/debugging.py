@@ -108,7 +108,7 @@ class Prepared:
             profile.finish(guest.fuel_used)
         if not keep:
             return
-        memory = guest.read(0, guest.memory_bytes) if self._keeps_memory else b""
+        memory = guest.whole_memory() if self._keeps_memory else b""
         values = {name: guest.read_global(name) for name in self._globals}
         bits = {name: value for name, value in values.items() if value is not None}
         self.debugging.last = Recording(profile, memory, bits)

@@ -316,6 +316,13 @@ class Guest:
         self.check_range(pointer, length)
         return ctypes.string_at(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, length)
 
+    def whole_memory(self) -> bytes:
+        """A copy of its memory as it is now; nothing where there is none."""
+        if not self._has_memory:
+            return b""
+        item = self.slots.at_memory_item
+        return ctypes.string_at(bindings.memory_data(self.context, item), bindings.memory_size(self.context, item))
+
     def write(self, pointer: int, data: bytes) -> None:
         """Copy into the guest's memory. Raises `GuestFault` when the range is not in it."""
         self.check_range(pointer, len(data))
