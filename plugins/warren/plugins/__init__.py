@@ -9,6 +9,7 @@ that are not here are made by somebody else (`Elsewhere`). This package knows no
 
 from .audit import AuditListener, AuditRecord
 from .calls import Elsewhere, PluginCall
+from .debugging import Capture, Debugging
 from .errors import (
     HostFunctionError,
     HostFunctionRefused,
@@ -29,10 +30,13 @@ from .errors import (
     UnexpectedAnswer,
     UpgradeParked,
 )
+from .flame_graph import flame_graph
+from .fuel_profile import FuelProfile, folded
 from .host_functions import EmbedderFunction, HostRun, host_function
 from .installed_functions import InstalledFunction, enabled_functions, installed_functions
 from .lifecycle import LifecycleEvent, PluginLoaded, PluginRefused, PluginReplaced, PluginUnloaded
 from .manager import PluginManager
+from .memory_dump import write_dump
 from .outcome import (
     AuditEvent,
     AuditSeverity,
@@ -67,10 +71,13 @@ __all__ = [
     "AuditRecord",
     "AuditSeverity",
     "Callee",
+    "Capture",
+    "Debugging",
     "Difference",
     "Elsewhere",
     "EmbedderFunction",
     "Ended",
+    "FuelProfile",
     "GuestMessage",
     "HostCall",
     "HostFunctionError",
@@ -115,10 +122,13 @@ __all__ = [
     "WatchOptions",
     "data_folder",
     "enabled_functions",
+    "flame_graph",
+    "folded",
     "host_function",
     "installed_functions",
     "read_policy",
     "read_recording",
     "replay",
     "unpack_recording",
+    "write_dump",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .dwarf import LineTable, read_line_table
 from .module import read_module
@@ -36,6 +36,14 @@ class Frame(NamedTuple):
 HIDDEN_MODULE: Final = "warren"
 
 
+class Lines(Protocol):
+    """Where the code of a compiled module came from."""
+
+    def find(self, function: int, offset: int) -> str | None:
+        """`file:line` of the code at this offset in the body of the function with that index."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SourceLines:
     """The lines of one module. `starts` is where each function's body begins in the code section, 0 for unknown."""
@@ -49,7 +57,7 @@ class SourceLines:
         return self.table.find(start + offset) if start else None
 
 
-def described(frame: Frame, lines: SourceLines | None) -> str:
+def described(frame: Frame, lines: Lines | None) -> str:
     """A frame in words."""
     name = frame.name or f"function {frame.function}"
     shown_name = (name if name.isprintable() else ascii(name))[:MAX_NAME_LENGTH]

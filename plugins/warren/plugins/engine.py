@@ -21,6 +21,7 @@ from .artefacts import ArtefactCache
 from .bindings import address
 from .compiler import Compiler
 from .configuration import configuration, fingerprint
+from .debugging import define_profile_imports
 from .errors import ModuleRefused
 from .extism_calls import define_kernel_imports
 from .extism_guest import ExtismProgram
@@ -104,6 +105,7 @@ def _of_this_process() -> tuple[wasmtime.Engine, wasmtime.Linker]:
     linker = wasmtime.Linker(engine)
     define_host_imports(linker)
     define_wasi_imports(linker)
+    define_profile_imports(linker)
     return engine, linker
 
 

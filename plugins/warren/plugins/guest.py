@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 import wasmtime
 
 from . import bindings
-from .backtrace import SourceLines, described
+from .backtrace import Lines, described
 from .bindings import VALUE_BITS, VALUE_BYTES, Slots
 from .errors import GuestFault, OutsideMemory
 from .growth import WITNESS_EXPORT
@@ -63,7 +63,7 @@ class Program:
     prepared_address: int
     #: What the memory of an instance has at least.
     min_memory_bytes: int
-    lines: SourceLines | None = None
+    lines: Lines | None = None
 
 
 class Host(Protocol):
@@ -249,7 +249,10 @@ class Guest:
         return GuestFault("trap", reason, backtrace)
 
     def read_global(self, export: str) -> bytes | None:
-        """The bits of an exported global, little end first, as many as its type has; None when there is none."""
+        """The bits of an exported global, little end first, as many as its type has; None when it is not there.
+
+        None for a reference, too.
+        """
         # Without an instance there is nothing to ask, and asking aborts the process: a `start` function can trap.
         name, slots = export.encode(), self.slots
         if not self._is_instantiated or not bindings.instance_export(
@@ -258,6 +261,8 @@ class Guest:
             return None
         bindings.global_get(self.context, slots.at_function_item, slots.at_result)
         kind = slots.result_kind & 0xFF
+        if kind >= len(VALUE_BYTES):
+            return None
         return ctypes.string_at(slots.at_result + VALUE_BITS, VALUE_BYTES[kind])
 
     @property
@@ -281,12 +286,25 @@ class Guest:
         to end where it would have ended, or earlier by `slice_fuel`.
         """
         fuel_left = self._fuel_left()
+        self._set_fuel(fuel_left, max(0, fuel_left - fuel), slice_fuel)
+
+    def _set_fuel(self, before: int, fuel: int, slice_fuel: int) -> None:
         if self._slice_floor is None:
-            self._slice_floor = fuel_left - SLICE_FUEL
+            self._slice_floor = before - SLICE_FUEL
         self._slice_floor += slice_fuel
-        fuel_left = max(0, fuel_left - fuel)
-        bindings.set_fuel(self.context, fuel_left)
-        bindings.set_yield_interval(self.context, max(1, fuel_left - self._slice_floor))
+        bindings.set_fuel(self.context, fuel)
+        bindings.set_yield_interval(self.context, max(1, fuel - self._slice_floor))
+
+    def give_back(self, fuel: int, *, slice_fuel: int) -> int:
+        """Give back what a tool of the host's own took, a host call that the guest knows nothing of; the fuel used.
+
+        A guest that has none left gets none: it may have used more than it had, which only shows at its next step.
+        """
+        fuel_left = self._fuel_left()
+        if fuel_left:
+            self._set_fuel(fuel_left, fuel_left + fuel, slice_fuel)
+            fuel_left += fuel
+        return self._fuel - fuel_left
 
     @property
     def memory_bytes(self) -> int:
@@ -297,6 +315,13 @@ class Guest:
         """Copy out of the guest's memory. Raises `GuestFault` when the range is not in it."""
         self.check_range(pointer, length)
         return ctypes.string_at(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, length)
+
+    def whole_memory(self) -> bytes:
+        """A copy of its memory as it is now; nothing where there is none."""
+        if not self._has_memory:
+            return b""
+        item = self.slots.at_memory_item
+        return ctypes.string_at(bindings.memory_data(self.context, item), bindings.memory_size(self.context, item))
 
     def write(self, pointer: int, data: bytes) -> None:
         """Copy into the guest's memory. Raises `GuestFault` when the range is not in it."""

@@ -1,11 +1,13 @@
 """Making a plugin of two files: manifest, grant, module, compilation, `initialize`, health; all of it or nothing.
 
-What comes out has met every condition, and is not yet found by anybody.
+What comes out has met every condition, and is not yet found by anybody. Only a plugin that is being debugged may fail
+to start: its runs are to tell why.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,6 +19,7 @@ from warren.manifests import Policy
 from .artefacts import cache_folder
 from .audit import Audit
 from .checks import CheckedPlugin, check_plugin, plugin_config
+from .debugging import Debugging
 from .engine import Engine
 from .errors import CompilationFailed, LoadFailed, ModuleRefused
 from .files import PluginFiles
@@ -27,6 +30,8 @@ from .sandbox import Sandbox
 from .secrets import SecretUnavailable, give
 from .snapshot import take_snapshot
 from .storage import StorageFunctions, StorageMisconfigured
+
+_log = logging.getLogger(__name__)
 
 
 class Loader:
@@ -41,6 +46,7 @@ class Loader:
         folders: PluginFolders,
         storage: StorageFunctions,
         secret_folders: tuple[Path, ...],
+        debugging: Debugging | None = None,
     ) -> None:
         self._policy = policy
         self._host_functions = host_functions
@@ -48,6 +54,7 @@ class Loader:
         self._folders = folders
         self._storage = storage
         self._secret_folders = secret_folders
+        self._debugging = debugging
         self._engine = Engine(cache_folder())
 
     async def check(self, files: PluginFiles) -> CheckedPlugin:
@@ -69,7 +76,10 @@ class Loader:
             raise LoadFailed(str(files.wasm), str(error), may_pass=True) from error
         outcome = await sandbox.check()
         if outcome.kind != "ok":
-            raise LoadFailed(str(files.wasm), outcome.error or outcome.kind)
+            reason = outcome.error or outcome.kind
+            if not self._is_debugged(checked):
+                raise LoadFailed(str(files.wasm), reason)
+            _log.warning("%s would be refused: %s", files.wasm, reason)
         return Plugin(
             checked.manifest,
             checked.grant,
@@ -79,6 +89,9 @@ class Loader:
             digest=checked.digest,
             quarantine=self._policy.quarantine,
         )
+
+    def _is_debugged(self, checked: CheckedPlugin) -> bool:
+        return self._debugging is not None and self._debugging.plugin == checked.manifest.name
 
     async def _open_storage(self, files: PluginFiles) -> None:
         try:
@@ -95,12 +108,19 @@ class Loader:
             plugin_config(checked.grant, given),
             self._host_functions,
             tell_audit=tell,
+            debugging=self._debugging if self._is_debugged(checked) else None,
             surroundings=Surroundings(given.variables, given.secrets, folder),
         )
 
 
 async def make_sandbox(
-    engine: Engine, checked: CheckedPlugin, config: bytes, functions: Mapping[str, HostFunction], **options: Any
+    engine: Engine,
+    checked: CheckedPlugin,
+    config: bytes,
+    functions: Mapping[str, HostFunction],
+    *,
+    debugging: Debugging | None = None,
+    **options: Any,
 ) -> Sandbox:
     """Compile a plugin, of its snapshot where it has one, and give it a sandbox with these `options`.
 
@@ -110,5 +130,11 @@ async def make_sandbox(
     if checked.manifest.runtime.snapshot:
         snapshot = await take_snapshot(wasm, abi, checked.grant, config, engine.compile)
         abi, wasm = snapshot.abi, snapshot.wasm
+    grant, debugged = checked.grant, None
+    if debugging is not None:
+        debugged = await asyncio.to_thread(debugging.prepare, wasm)
+        grant, wasm = debugged.grant(grant), debugged.wasm
     program = replace(await abi.compile(engine, wasm), lines=checked.lines)
-    return Sandbox(program, abi, checked.grant, config, functions, **options)
+    if debugged is not None:
+        program = debugged.program(program)
+    return Sandbox(program, abi, grant, config, functions, debugged=debugged, **options)

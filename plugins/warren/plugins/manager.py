@@ -21,6 +21,7 @@ from warren.manifests import Manifest, ManifestError, Policy, VersionReq, resolv
 
 from .audit import Audit, AuditListener
 from .calls import CALL_PLUGIN, Elsewhere, PluginCalls
+from .debugging import Debugging
 from .errors import LoadFailed, PluginError, PluginNotFound, UpgradeParked
 from .execution import execute
 from .files import Identity, PluginFiles, find_plugins, read_pair
@@ -55,7 +56,7 @@ class PluginManager:
     apart from the plugins; without one it is `data_folder()`. What plugins store is kept at the URL `storage`:
     `sqlite:///PATH`, `redis://HOST` or `rediss://HOST`; without one, at that of `WARREN_STORAGE`, or in the user's own
     file. It is opened when the first plugin is loaded that may store something. `secrets` are the folders that settings
-    such as `file:/run/secrets/token` may name files of.
+    such as `file:/run/secrets/token` may name files of. `debugging` says of which plugin's runs more is kept.
 
     Not for use by several threads: it belongs to one event loop.
     """
@@ -75,6 +76,7 @@ class PluginManager:
         data: Path | str | None = None,
         storage: str | None = None,
         secrets: Iterable[Path | str] = (),
+        debugging: Debugging | None = None,
     ) -> None:
         """Raises ValueError for a `call_depth` that cannot be, `HostFunctionRefused` for two functions of one name, and
         `PluginError` for a URL that is no storage.
@@ -100,6 +102,7 @@ class PluginManager:
             folders=PluginFolders(None if data is None else Path(data), self.directory),
             storage=self._storage,
             secret_folders=tuple(map(Path, secrets)),
+            debugging=debugging,
         )
         self._keeper = Keeper(loader, Upgrades(policy), max_plugins=max_plugins, grace_s=grace_s)
         self._watcher: Watcher | None = None

@@ -17,6 +17,7 @@ from warren.manifests import Grant
 
 from .abi import AnyAbi, AnyGuest
 from .answers import read_answer
+from .debugging import Prepared
 from .errors import GuestFault, NotForShadows, OutsideMemory
 from .guest import Program, free_slot, guests
 from .host import NO_SURROUNDINGS, Caps, HostFunction, HostSession, Surroundings, for_shadows
@@ -45,6 +46,7 @@ class Sandbox:
         tell_audit: TellAudit | None = None,
         surroundings: Surroundings = NO_SURROUNDINGS,
         session: Callable[..., HostSession] = HostSession,
+        debugged: Prepared | None = None,
     ) -> None:
         """`config` is the JSON that `initialize` is given, and `session` makes what the host knows of each run.
 
@@ -61,6 +63,7 @@ class Sandbox:
         self._functions = functions
         self._caps = caps
         self._tell_audit = tell_audit
+        self._debugged = debugged
 
     def run(
         self, request: bytes, *, timeout_s: float | None = None, depth: int = 0, trail: Trail | None = None
@@ -136,6 +139,8 @@ class Sandbox:
             memory_bytes=limits.memory_bytes,
             timeout_s=limit_s,
         )
+        if self._debugged is not None:
+            self._debugged.begin(guest)
         error: str | None = None
         backtrace: tuple[str, ...] = ()
         try:
@@ -170,6 +175,8 @@ class Sandbox:
             )
             return self._surroundings.secrets.mask_outcome(outcome) if self._has_secrets else outcome
         finally:
+            if self._debugged is not None:
+                self._debugged.end(guest, keep=isinstance(what, bytes))
             guest.close()
             session.close()
             if session.has_audit and self._tell_audit is not None:

@@ -9,17 +9,16 @@ for threads, for dynamic linking or for references to JavaScript's objects, and 
 Rejected: comparing tables before and after (dropped segments cannot be seen from outside), and rewriting the code so
 that each such instruction leaves a trace (exact, but all code would move for modules that nobody has).
 
-Every instruction has to be read, since any byte may be part of a number. One regular expression, made of the table of
-immediates in `instructions`, passes over what is harmless at 30 MB a second; what it stops at is read one by one.
+Every instruction has to be read, since any byte may be part of a number. A regular expression passes over what is
+harmless (`passing_over` in `instructions`); what it stops at is read one by one.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from .errors import ModuleRefused
-from .instructions import FC, IMMEDIATES, skip_instruction
+from .instructions import FC, passing_over, skip_instruction
 from .wasm_binary import Reader, Section, section_reader
 
 #: By opcode.
@@ -71,24 +70,4 @@ def _opcode(body: Reader) -> int:
     return FC + Reader(body.data, body.place, body.position + 1, body.end).u32()
 
 
-def _harmless_instructions() -> re.Pattern[bytes]:
-    """Matches as many whole instructions as it can. The rarer encodings are left to be read one by one."""
-    opcodes: dict[tuple[int, int, int], list[int]] = {}
-    for key, (numbers, plain) in IMMEDIATES.items():
-        prefix, opcode = divmod(key, 1 << 16)
-        is_one_byte = opcode < 0x80 or not prefix
-        if is_one_byte and key not in _STATEFUL:
-            opcodes.setdefault((prefix, numbers, plain), []).append(opcode)
-    alternatives = []
-    for (prefix, numbers, plain), group in opcodes.items():
-        lead = re.escape(bytes([prefix])) if prefix else b""
-        one_of = b"".join(re.escape(bytes([opcode])) for opcode in group)
-        alternatives.append(lead + b"[" + one_of + b"]" + _NUMBER * numbers + b"." * plain)
-    return re.compile(b"(?:" + b"|".join(alternatives) + b"){0,%d}" % _AT_ONCE, re.DOTALL)
-
-
-#: Instructions in one match: `re` keeps a record of each until the match ends. Possessive quantifiers keep none, but
-#: give wrong matches before Python 3.11.5 (https://github.com/python/cpython/issues/106052).
-_AT_ONCE: Final = 10_000
-_NUMBER: Final = rb"[\x80-\xff]*[\x00-\x7f]"
-_HARMLESS: Final = _harmless_instructions()
+_HARMLESS: Final = passing_over(_STATEFUL)

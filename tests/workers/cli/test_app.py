@@ -21,7 +21,7 @@ from warren.workers.cli.failures import WORKER_EXTRA, explain
 from warren.workers.settings import WorkerSettings
 
 COMMANDS = (
-    "demo", "worker", "call", "replay", "publish", "listen", "plugins", "check",
+    "demo", "worker", "call", "run", "replay", "publish", "listen", "plugins", "check",
     "ps", "top", "inspect", "reload", "unload", "drain",
 )  # fmt: skip
 

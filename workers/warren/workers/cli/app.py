@@ -351,6 +351,59 @@ def replay(
     return run(recording, plugins, version, env or [], data, as_json=as_json)
 
 
+@app.command("run")
+def run_here(
+    plugin: Annotated[
+        str, typer.Argument(metavar="PLUGIN|FILE", help="A plugin's name, or its .wasm or .toml.", show_default=False)
+    ],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="What it is to do.")],
+    data: Data = None,
+    *,
+    plugins: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WARREN_PLUGINS",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="The folder that it is in, and what it calls.",
+        ),
+    ] = None,
+    policy: PolicyFile = None,
+    secrets: Secrets = None,
+    version_req: Annotated[
+        str | None, typer.Option(metavar="REQ", help="The versions that will do: '^1.2', say.")
+    ] = None,
+    host_functions: HostFunctions = "",
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where it broke, its host calls, and what it would send.")
+    ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Write there which functions used the fuel, as folded stacks."
+        ),
+    ] = None,
+    flame: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Draw that, as a flame graph in SVG.")
+    ] = None,
+    dump: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="If it breaks, write its memory there, and FILE.json with it."
+        ),
+    ] = None,
+    log_level: Log = LogLevel.WARNING,
+    as_json: AsJson = False,
+) -> int:
+    """Run a plugin once, in the sandbox, right here: for its author. Nothing that it sends is delivered."""
+    from .run import Run, run
+
+    functions, folders = names_in(host_functions), tuple(secrets or ())
+    asked = Run(plugin, action, data, plugins, version_req, policy, folders, functions, debug, profile, flame, dump)
+    return run(asked, log_level, as_json=as_json)
+
+
 @app.command()
 def publish(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The event's topic: words between dots.")],
