@@ -163,7 +163,9 @@ fn run(comptime function: anytype, name: []const u8, value: Value) ![]u8 {
         return refusal(try print("the data of {s} cannot be read: {s}", .{ name, @errorName(problem) }));
     };
     const result = function(data) catch |problem| return refusal(reason(problem));
-    return std.json.Stringify.valueAlloc(allocator, .{ .success = true, .result = result, .@"error" = null }, .{});
+    // std.json has no words for what a function gives back that gives nothing.
+    const given = if (@TypeOf(result) == void) null else result;
+    return std.json.Stringify.valueAlloc(allocator, .{ .success = true, .result = given, .@"error" = null }, .{});
 }
 
 fn refusal(words: []const u8) error{OutOfMemory}![]u8 {
