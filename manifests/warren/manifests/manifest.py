@@ -22,6 +22,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticKnownError
@@ -104,19 +105,25 @@ def _topic_pattern(value: object) -> TopicPattern:
 
 
 AsString = PlainSerializer(str, return_type=str)
-VersionField = Annotated[Version, PlainValidator(_version), AsString]
-VersionReqField = Annotated[VersionReq, PlainValidator(_version_req), AsString]
-TopicField = Annotated[TopicPattern, PlainValidator(_topic_pattern), AsString]
+#: What `plugin_schema` says of what these types check themselves.
+InSchema = WithJsonSchema({"type": "string"})
+VersionField = Annotated[Version, PlainValidator(_version), AsString, InSchema]
+VersionReqField = Annotated[VersionReq, PlainValidator(_version_req), AsString, InSchema]
+TopicField = Annotated[TopicPattern, PlainValidator(_topic_pattern), AsString, InSchema]
 
-Name = Annotated[StrictStr, AfterValidator(_plugin_name)]
-ActionName = Annotated[StrictStr, AfterValidator(_action_name)]
+Name = Annotated[
+    StrictStr, AfterValidator(_plugin_name), WithJsonSchema({"type": "string", "pattern": f"^{_PLUGIN_NAME.pattern}$"})
+]
+ActionName = Annotated[
+    StrictStr, AfterValidator(_action_name), WithJsonSchema({"type": "string", "pattern": f"^{_ACTION_NAME.pattern}$"})
+]
 Text = Annotated[StrictStr, AfterValidator(_plain_text)]
 Glob = Annotated[StrictStr, AfterValidator(relative_glob)]
 Host = Annotated[StrictStr, AfterValidator(network_host)]
 Variable = Annotated[StrictStr, AfterValidator(environment_variable)]
 SystemCall = Annotated[StrictStr, AfterValidator(system_call)]
 StickyKey = Annotated[StrictStr, AfterValidator(_sticky_key)]
-Library = Annotated[Any, AfterValidator(_library)]
+Library = Annotated[Any, AfterValidator(_library), WithJsonSchema({"type": ["string", "object"]})]
 
 Seconds = Annotated[StrictFloat, Field(gt=0, le=86_400)]
 Milliseconds = Annotated[StrictInt, Field(ge=1, le=86_400_000)]

@@ -1,4 +1,6 @@
-"""Where the demo finds what it runs and reads: in the wheel beside the packages, in a checkout in its own folders."""
+"""Where the demo finds what it runs and reads, and the kit its SDKs: in the wheel beside the packages, in a checkout in
+folders of their own.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,11 @@ _CHECKOUT: Final = Path(__file__).parents[3]
 def sample_plugins() -> Path:
     """The folder of the sample plugins. Raises `FileNotFoundError`."""
     return _first(_PACKAGES / "plugins" / "samples", _CHECKOUT / "plugins" / "examples")
+
+
+def sdk_folder() -> Path:
+    """The folder of the SDKs, one for each language. Raises `FileNotFoundError`."""
+    return _first(_PACKAGES / "plugins" / "sdk", _CHECKOUT / "plugins" / "sdk")
 
 
 def sample_documents() -> list[Path]:
