@@ -89,6 +89,10 @@ bench: $(BENCH_READY) broker ## one worker on RabbitMQ, beside others: table, JS
 bench-sandbox: $(BENCH_READY) ## what a request costs, beside wasmtime-py, Extism and a bare loop (BENCH='--quick --json FILE')
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks.sandbox $(BENCH)
 
+.PHONY: samples-table
+samples-table: $(READY) ## what one plugin costs in each language, as plugins/samples/README.md then says
+	@$(BIN)/python -m tests.benchmarks.samples --write
+
 ## the environment ####################################################################################################
 
 COMPILE_LOCK = $(BIN)/uv pip compile --universal --generate-hashes --no-annotate --python-version 3.11 \

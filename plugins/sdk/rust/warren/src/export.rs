@@ -1,4 +1,5 @@
-//! What the host calls: the ABI `core`. The macros write the exports into the plugin's own crate.
+//! What the host calls: the ABI `core`. The macros write the exports into the plugin's own crate; outside of a sandbox, as
+//! in `cargo test`, they are ordinary functions that nobody calls.
 
 pub use crate::request::{answer, run};
 use crate::{host, Config, Level};
@@ -47,14 +48,15 @@ pub fn initialized<T: DeserializeOwned + Default, E: Display>(
 #[macro_export]
 macro_rules! plugin {
     ($($action:literal => $function:expr),+ $(,)?) => {
-        #[cfg(target_arch = "wasm32")]
         const _: () = {
-            #[no_mangle]
+            #[allow(dead_code)]
+            #[cfg_attr(target_arch = "wasm32", no_mangle)]
             extern "C" fn allocate(len: usize) -> *mut u8 {
                 $crate::export::allocate(len)
             }
 
-            #[no_mangle]
+            #[allow(dead_code)]
+            #[cfg_attr(target_arch = "wasm32", no_mangle)]
             unsafe extern "C" fn handle_request(at: *mut u8, len: usize) -> u64 {
                 $crate::export::tell_panics();
                 let request = $crate::export::taken(at, len);
@@ -71,9 +73,9 @@ macro_rules! plugin {
 #[macro_export]
 macro_rules! initialize {
     ($function:expr) => {
-        #[cfg(target_arch = "wasm32")]
         const _: () = {
-            #[no_mangle]
+            #[allow(dead_code)]
+            #[cfg_attr(target_arch = "wasm32", no_mangle)]
             unsafe extern "C" fn initialize(at: *mut u8, len: usize) -> i32 {
                 $crate::export::tell_panics();
                 $crate::export::initialized($function, &$crate::export::taken(at, len))
@@ -86,9 +88,9 @@ macro_rules! initialize {
 #[macro_export]
 macro_rules! health_check {
     ($function:expr) => {
-        #[cfg(target_arch = "wasm32")]
         const _: () = {
-            #[no_mangle]
+            #[allow(dead_code)]
+            #[cfg_attr(target_arch = "wasm32", no_mangle)]
             extern "C" fn health_check() -> i32 {
                 let healthy: bool = $function();
                 healthy as i32
