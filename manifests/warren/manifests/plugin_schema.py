@@ -47,7 +47,7 @@ def _table(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
 
 
 def _plain(schema: Any) -> Any:
-    """As pydantic has it, less what helps nobody: null, which TOML has not, empty tables as defaults, keys as titles."""
+    """As pydantic has it, less what helps nobody: null, which TOML lacks, tables as defaults, keys as titles."""
     match schema:
         case {"anyOf": [dict() as first, {"type": "null"}], **rest}:
             return _plain(first | {key: value for key, value in rest.items() if key not in ("default", "title")})

@@ -26,6 +26,7 @@ from .options import (
     AsJson,
     AuditSinks,
     Broker,
+    BuildTarget,
     Data,
     HostFunctions,
     Log,
@@ -35,6 +36,7 @@ from .options import (
     Plugins,
     PolicyFile,
     Prefix,
+    Project,
     Secrets,
     Timeout,
     names_in,
@@ -44,6 +46,7 @@ from .rollout import rollout
 
 DEFAULT_BROKER: Final = "amqp://localhost"
 DEFAULT_HEALTH_HOST: Final = "127.0.0.1"
+KIT_PANEL: Final = "Writing a plugin"
 
 
 class _Commands(TyperGroup):
@@ -376,6 +379,69 @@ def check(
     from .check import run
 
     return run(paths, against, policy, as_json=as_json)
+
+
+@app.command(rich_help_panel=KIT_PANEL)
+def new(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The plugin's name.")] = None,
+    *,
+    lang: Annotated[str | None, typer.Option(metavar="LANGUAGE", help="What it is to be written in.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where to make it.", show_default="NAME")
+    ] = None,
+) -> int:
+    """Make a project of a plugin that builds. Without --lang, list the languages and whether their tools are here."""
+    from .new import run
+
+    return run(name, lang, directory)
+
+
+@app.command(rich_help_panel=KIT_PANEL)
+def build(
+    project: Project = Path(),
+    *,
+    plugins: BuildTarget = None,
+    debug: Annotated[
+        bool, typer.Option("--debug/--release", help="With line numbers for backtraces, or small and fast.")
+    ] = False,
+    policy: PolicyFile = None,
+) -> int:
+    """Build a plugin with its language's own tools, check it, and put module and manifest side by side.
+
+    The project's toolchain.toml says which commands are run; they run as you, and are not confined.
+    """
+    from .build import run
+
+    return run(project, plugins, policy, debug=debug)
+
+
+@app.command(rich_help_panel=KIT_PANEL)
+def dev(
+    project: Project = Path(),
+    *,
+    plugins: BuildTarget = None,
+    policy: PolicyFile = None,
+    secrets: Secrets = None,
+    host_functions: HostFunctions = "",
+    log_level: Log = LogLevel.INFO,
+) -> int:
+    """Build a plugin and run it here, and again after each change, with the project's cases and what you type.
+
+    A line on stdin is an action and its data, `greet {"name": "Ada"}`, and is asked again after each build. A build
+    that fails leaves the last good one running.
+    """
+    from .dev import Session, run
+
+    session = Session(project, plugins, policy, tuple(secrets or ()), names_in(host_functions))
+    return run(session, log_level)
+
+
+@app.command(rich_help_panel=KIT_PANEL)
+def schema() -> int:
+    """Print the manifest's JSON Schema, for editors."""
+    from .schema import run
+
+    return run()
 
 
 @app.command()

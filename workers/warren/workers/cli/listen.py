@@ -95,7 +95,8 @@ def _event_as_json(event: PluginMessage) -> None:
     )
 
 
-def _event_for_people(event: PluginMessage) -> None:
+def event_for_people(event: PluginMessage) -> None:
+    """Print an event, in one line."""
     line = Text.assemble(
         (f"{event.timestamp.astimezone():%H:%M:%S} ", "dim"),
         (f"{printable(event.topic)} ", "bold cyan"),
@@ -110,7 +111,8 @@ def _result_as_json(result: Result) -> None:
     print_json(result_data(result) | ids)
 
 
-def _result_for_people(result: Result) -> None:
+def result_for_people(result: Result) -> None:
+    """Print a result, in one line."""
     answer = json_text(result.result if result.error is None else result.error)
     line = Text.assemble((f"{printable(result.action)} ", "bold cyan"), figures(result), f" {answer}")
     stdout().print(line, soft_wrap=True)
@@ -138,9 +140,9 @@ def _audit_for_people(note: AuditNote) -> None:
 
 #: By what it is, and whether it is to be JSON.
 _SHOWN: Final[Mapping[tuple[Heard, bool], Callable[[Any], None]]] = {
-    (Heard.EVENTS, False): _event_for_people,
+    (Heard.EVENTS, False): event_for_people,
     (Heard.EVENTS, True): _event_as_json,
-    (Heard.RESULTS, False): _result_for_people,
+    (Heard.RESULTS, False): result_for_people,
     (Heard.RESULTS, True): _result_as_json,
     (Heard.AUDIT, False): _audit_for_people,
     (Heard.AUDIT, True): _audit_as_json,

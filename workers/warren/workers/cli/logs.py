@@ -21,6 +21,7 @@ _STYLES: Final = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR":
 _QUIET: Final = {
     "asyncio": "WARNING",
     "urllib3": "WARNING",
+    "watchfiles": "WARNING",
     "httpcore": "WARNING",
     "aio_pika": "CRITICAL",
     "aiormq": "CRITICAL",

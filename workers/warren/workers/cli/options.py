@@ -135,4 +135,16 @@ AuditSinks = Annotated[
         help="Where it goes what plugins used of their powers, and were refused: logs, exchange.",
     ),
 ]
+Project = Annotated[
+    Path, typer.Argument(metavar="[DIR]", exists=True, file_okay=False, help="The project's folder.", show_default=".")
+]
+BuildTarget = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        help="The folder of plugins to put module and manifest into.",
+        show_default="DIR/build",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
