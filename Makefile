@@ -16,6 +16,10 @@ PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BENCH_PIP := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check
 
+# Compilers that are installed for the tests alone.
+TOOLS := $(CURDIR)/build/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
 .PHONY: help
 help: ## this list
 	@echo 'make <target>:'
@@ -31,7 +35,7 @@ venv: $(READY) ## make the virtual environment, with Warren installed from this 
 ## tests ##############################################################################################################
 
 .PHONY: test
-test: $(READY) broker redis ## every test but the wheel's
+test: $(READY) broker redis asc ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
@@ -43,7 +47,7 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 	$(PYTEST) -m broker
 
 .PHONY: test-toolchain
-test-toolchain: $(READY) ## rebuild the sample plugins, where their compilers are installed
+test-toolchain: $(READY) asc ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
 .PHONY: test-hostile
@@ -62,6 +66,11 @@ broker:
 redis:
 	@tests/install-redis.sh
 
+.PHONY: asc
+asc:
+	@command -v asc >/dev/null || ! command -v npm >/dev/null \
+	    || npm install --silent --global --prefix $(TOOLS) assemblyscript@0.28.20
+
 ## checks #############################################################################################################
 
 .PHONY: lint
@@ -78,7 +87,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 .PHONY: check
-check: lint broker redis ## everything that must hold before a change is taken: lint, and all tests
+check: lint broker redis asc ## everything that must hold before a change is taken: lint, and all tests
 	$(PYTEST)
 
 .PHONY: bench

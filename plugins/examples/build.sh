@@ -37,7 +37,7 @@ build_rust() {
     # The stack would be 1 MiB of every instance; what recurses is the JSON reader, 128 deep at most. Paths of the
     # machine that builds are kept out of the panic messages.
     RUSTC=$rustc CARGO_TARGET_DIR=$build \
-        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$sdk=sdk --remap-path-prefix=$folder=. \
+        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$root=. \
 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
         "$cargo" build --quiet "$@"
     cp "$build/$target/release/$name.wasm" "$out/$name.wasm"
@@ -66,7 +66,7 @@ build_assemblyscript() {
     # The runtime that never frees fits an instance that serves one request; `abort` becomes the plugin's own, so that
     # nothing is imported but the host's two functions.
     fail=assembly/host/fail
-    [ -f assembly/host.ts ] || fail=$(node -p 'path.relative(".", process.argv[1])' "$sdk/assemblyscript/warren/host/fail")
+    [ -f assembly/host.ts ] || fail=$(node -p 'path.relative(".", process.argv[1])' "$root/plugins/sdk/assemblyscript/warren/host/fail")
     asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime stub --use abort="$fail"
 }
 
@@ -79,7 +79,7 @@ build_go() {
 
 folder=$(cd "${1:?which folder? build.sh FOLDER [OUT]}" && pwd)
 out=$(cd "${2:-$folder}" && pwd)
-sdk=$(cd "$(dirname "$0")/../sdk" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$folder"
 if [ -f Cargo.toml ]; then
     build_rust
