@@ -43,20 +43,29 @@ build_rust() {
     cp "$build/$target/release/$name.wasm" "$out/$name.wasm"
 }
 
-# Zig carries clang, a linker and a C library for WebAssembly; it comes as a binary or as a Python package.
+# Zig comes as a binary or as a Python package.
+find_zig() {
+    python=${PYTHON:-python3}
+    command -v zig >/dev/null && return
+    "$python" -m ziglang version >/dev/null 2>&1 \
+        || missing "Zig is missing. Install it with: pip install ziglang (PYTHON names that Python), or from ziglang.org"
+    zig() { "$python" -m ziglang "$@"; }
+}
+
+# Zig carries clang, a linker and a C library for WebAssembly.
 build_c() {
     name=$(basename "$folder")
-    python=${PYTHON:-python3}
-    if command -v zig >/dev/null; then
-        set -- zig
-    elif "$python" -m ziglang version >/dev/null 2>&1; then
-        set -- "$python" -m ziglang
-    else
-        missing "Zig is missing. Install it with: pip install ziglang (PYTHON names that Python), or from ziglang.org"
-    fi
+    find_zig
     # A reactor is a library: it has no main. Zig's stack would be 16 MiB of every instance.
-    "$@" cc -target wasm32-wasi -mexec-model=reactor -std=c11 -O2 -s -Wall -Wextra -Werror \
+    zig cc -target wasm32-wasi -mexec-model=reactor -std=c11 -O2 -s -Wall -Wextra -Werror \
         -Wl,-z,stack-size=65536 -o "$out/$name.wasm" ./*.c
+}
+
+build_zig() {
+    name=$(basename "$folder")
+    find_zig
+    zig build-exe -target wasm32-freestanding -O ReleaseSmall -fstrip -fno-entry -rdynamic --stack 65536 \
+        -femit-bin="$out/$name.wasm" --dep warren -Mroot="$name.zig" -Mwarren="$root/plugins/sdk/zig/warren/warren.zig"
 }
 
 build_assemblyscript() {
@@ -87,6 +96,8 @@ elif [ -f go.mod ]; then
     build_go
 elif [ -d assembly ]; then
     build_assemblyscript
+elif [ -f "$(basename "$folder").zig" ]; then
+    build_zig
 else
     build_c
 fi

@@ -1,4 +1,4 @@
-"""word_count in every language: what is committed answers as promised, and so do its sources.
+"""word_count in every language: what is built answers as promised, and so do its sources.
 
 The samples in `plugins/samples` are one plugin, so `samples.json` holds for each of them.
 """
@@ -17,7 +17,7 @@ from tests.plugins.guest_builds import ROOT, build
 from warren.plugins import PluginManager
 
 SAMPLES: Final = sorted((ROOT / "plugins" / "samples").glob("word_count_*/word_count_*.toml"))
-COMMITTED: Final = [manifest for manifest in SAMPLES if manifest.with_suffix(".wasm").exists()]
+BUILT: Final = [manifest for manifest in SAMPLES if manifest.with_suffix(".wasm").exists()]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ async def assert_as_promised(plugin: Path) -> None:
             assert json.loads(outcome.response) == expected, case.case
 
 
-@pytest.mark.parametrize("manifest", COMMITTED, ids=lambda manifest: manifest.stem)
-async def test_a_committed_sample_answers_as_promised(manifest: Path) -> None:
+@pytest.mark.parametrize("manifest", BUILT, ids=lambda manifest: manifest.stem)
+async def test_a_built_sample_answers_as_promised(manifest: Path) -> None:
     await assert_as_promised(manifest)
 
 
