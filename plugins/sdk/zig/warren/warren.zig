@@ -162,7 +162,8 @@ fn run(comptime function: anytype, name: []const u8, value: Value) ![]u8 {
     const data = std.json.parseFromValueLeaky(DataOf(function), allocator, value, options) catch |problem| {
         return refusal(try print("the data of {s} cannot be read: {s}", .{ name, @errorName(problem) }));
     };
-    const result = function(data) catch |problem| return refusal(reason(problem));
+    const returned = function(data) catch |problem| return refusal(reason(problem));
+    const result = if (@TypeOf(returned) == void) null else returned; // a void field would be left out
     return std.json.Stringify.valueAlloc(allocator, .{ .success = true, .result = result, .@"error" = null }, .{});
 }
 
