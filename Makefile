@@ -50,6 +50,10 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 test-toolchain: $(READY) asc ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
+.PHONY: sdk-test
+sdk-test: $(READY) ## new, build, test and call a plugin in every language of the kit, or in one (LANG=zig)
+	SDK_LANGUAGE=$(if $(filter command line,$(origin LANG)),$(LANG)) $(PYTEST) tests/workers/kit/test_sdks.py
+
 .PHONY: test-hostile
 test-hostile: $(READY) ## every attack on the sandbox, the long ones too
 	$(PYTEST) tests/plugins/test_hostile*.py

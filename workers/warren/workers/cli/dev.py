@@ -198,24 +198,28 @@ async def read_lines(hear: Callable[[str], Awaitable[None]]) -> None:
     A terminal or a pipe is read when it has something: a thread that waits in a read would outlive Ctrl-C, and a
     terminal that does not block would not for stdout either. A file can be read at once.
     """
-    readable = asyncio.Event()
     loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def read() -> None:
+        chunk = os.read(STDIN, _READ_BYTES)
+        chunks.put_nowait(chunk)
+        if not chunk:
+            loop.remove_reader(STDIN)
+
     try:
-        loop.add_reader(STDIN, readable.set)
+        loop.add_reader(STDIN, read)
     except PermissionError:  # epoll's word for a file
-        readable.set()
-    watched = not readable.is_set()
+        while chunk := os.read(STDIN, _READ_BYTES):
+            chunks.put_nowait(chunk)
+        chunks.put_nowait(b"")
     pending = b""
     try:
-        while True:
-            await readable.wait()
-            if watched:
-                readable.clear()  # set again at once while there is more
-            chunk = os.read(STDIN, _READ_BYTES)
+        while chunk := await chunks.get():
             *lines, pending = (pending + chunk).split(b"\n")
-            for line in lines if chunk else filter(None, [pending]):
+            for line in lines:
                 await hear(line.decode(errors="replace").strip())
-            if not chunk:
-                return
+        if pending:
+            await hear(pending.decode(errors="replace").strip())
     finally:
         loop.remove_reader(STDIN)

@@ -134,7 +134,8 @@ def _answers(tool: Tool, place: Place, project: Path) -> bool:
     try:
         ran = subprocess.run(  # noqa: S603 - see the package's docstring
             command,
-            env=os.environ | place.env,
+            cwd=project,
+            env={**os.environ, **place.env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
