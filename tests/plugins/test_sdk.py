@@ -114,9 +114,15 @@ async def test_a_configuration_that_is_not_taken_fails_the_load_and_says_why(pro
             await manager.load_plugin(probe)
 
 
-async def test_who_says_that_it_is_ill_is_not_loaded(probe: Path) -> None:
+@pytest.fixture
+def checked_probe(probe: Path) -> Path:
+    """The module of a language whose SDK has a health check."""
     if "health_check" not in read_module(probe.read_bytes()).exports:
         pytest.skip("this SDK has no health check")
+    return probe
+
+
+async def test_who_says_that_it_is_ill_is_not_loaded(checked_probe: Path) -> None:
     async with PluginManager() as manager:
         with pytest.raises(LoadFailed, match="health_check"):
-            await load(manager, probe, "ill")
+            await load(manager, checked_probe, "ill")
