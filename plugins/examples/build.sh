@@ -98,6 +98,8 @@ elif [ -d assembly ]; then
     build_assemblyscript
 elif [ -f "$(basename "$folder").zig" ]; then
     build_zig
-else
+elif ls ./*.c >/dev/null 2>&1; then
     build_c
+else
+    missing "what is in $folder is of no language that build.sh knows"
 fi
