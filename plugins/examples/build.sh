@@ -75,8 +75,8 @@ build_assemblyscript() {
     # The runtime that never frees fits an instance that serves one request; `abort` becomes the plugin's own, so that
     # nothing is imported but the host's two functions.
     fail=assembly/host/fail
-    [ -f assembly/host.ts ] || fail=$(node -p 'path.relative(".", process.argv[1])' "$root/plugins/sdk/assemblyscript/warren/host/fail")
-    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime stub --use abort="$fail"
+    [ -f assembly/host.ts ] || fail=$(node -p 'path.relative(".", process.argv[1])' "$root/plugins/sdk/assemblyscript/warren/abort/abort")
+    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime "${ASC_RUNTIME:-stub}" --use abort="$fail"
 }
 
 build_go() {

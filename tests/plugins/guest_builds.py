@@ -17,11 +17,11 @@ BUILD: Final = ROOT / "plugins" / "examples" / "build.sh"
 TOOL_MISSING: Final = 69
 
 
-def build(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(folder: Path, tmp_path_factory: pytest.TempPathFactory, **variables: str) -> Path:
     """Where the module of the sources in `folder` now lies. Skips the test for want of a tool, with what to install."""
     out = tmp_path_factory.mktemp(folder.name)
     crates = tmp_path_factory.getbasetemp() / "crates"  # built once for all plugins in Rust
-    tools = {"PYTHON": sys.executable, **os.environ, "CARGO_TARGET_DIR": str(crates)}
+    tools = {"PYTHON": sys.executable, **os.environ, "CARGO_TARGET_DIR": str(crates), **variables}
     command = [str(BUILD), str(folder), str(out)]
     built = subprocess.run(command, env=tools, capture_output=True, text=True, check=False)
     if built.returncode == TOOL_MISSING:

@@ -70,11 +70,18 @@ async def add_later(a: int, b: int) -> int:
     return a + b
 
 
-@pytest.fixture(scope="module", params=sorted(folder.name for folder in PROBES.iterdir() if folder.is_dir()))
+#: Folder of the sources, and variables for its build: AssemblyScript's memory is managed in one of two ways.
+BUILDS: Final[dict[str, tuple[Path, dict[str, str]]]] = {
+    **{folder.name: (folder, {}) for folder in sorted(PROBES.iterdir()) if folder.is_dir()},
+    "assemblyscript, collecting": (PROBES / "assemblyscript", {"ASC_RUNTIME": "incremental"}),
+}
+
+
+@pytest.fixture(scope="module", params=BUILDS)
 def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The module of one language, built."""
-    language = str(request.param)
-    return build(PROBES / language, tmp_path_factory) / f"{language}.wasm"
+    folder, variables = BUILDS[request.param]
+    return build(folder, tmp_path_factory, **variables) / f"{folder.name}.wasm"
 
 
 async def load(manager: PluginManager, probe: Path, word: str) -> Plugin:

@@ -87,9 +87,3 @@ export function handOver(text: string): u64 {
   handedOver = encode(text);
   return ((changetype<usize>(handedOver) as u64) << 32) | (handedOver.byteLength as u64);
 }
-
-/** What the compiler calls for a `throw` (`"use": "abort=..."` in asconfig.json): the last word goes to the log. */
-export function fail(message: string | null, file: string | null, line: u32, column: u32): void {
-  error(`${message === null ? "aborted" : message} (${file === null ? "?" : file}:${line}:${column})`);
-  unreachable();
-}

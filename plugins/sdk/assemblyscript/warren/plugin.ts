@@ -1,6 +1,7 @@
 // What the host calls: the ABI `core`. A plugin's entry exports `allocate` and `handle_request` again, and `initialize`
 // and `health_check` where it has functions for them.
 
+import "./abort";
 import { Answer, fail } from "./answer";
 import { error, handOver, taken } from "./host";
 import { Json } from "./json";
