@@ -1,5 +1,5 @@
-// What the compiler calls for a `throw`, by `--use abort=warren/abort/abort`: the last word goes to the log, and the run
-// ends as a trap. Imports nothing: the compiler starts this file before the memory is managed.
+// What the compiler calls for a `throw`, by `--use abort=warren/abort/abort`: the last word goes to the log, and the
+// run ends as a trap. Imports nothing: the compiler starts this file before the memory is managed.
 
 // @ts-ignore: decorator
 @external("warren_v1", "log")

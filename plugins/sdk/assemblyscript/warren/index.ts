@@ -11,7 +11,8 @@
 //   });
 //
 // The language has no exceptions to catch: what can go wrong is returned with `fail`, and the request is answered with
-// `{"success": false, "error": "there is nobody to greet"}`. A `throw` is a bug, whose text goes to the log; the run ends as a trap.
+// `{"success": false, "error": "there is nobody to greet"}`. A `throw` is a bug: its text goes to the log, and the run
+// ends as a trap.
 //
 // Every request runs in an instance of its own: what is kept in a variable is gone with it.
 

@@ -1,5 +1,5 @@
-//! What the host calls: the ABI `core`. The macros write the exports into the plugin's own crate; outside of a sandbox, as
-//! in `cargo test`, they are ordinary functions that nobody calls.
+//! What the host calls: the ABI `core`. The macros write the exports into the plugin's own crate; outside of a sandbox,
+//! as in `cargo test`, they are ordinary functions that nobody calls.
 
 pub use crate::request::{answer, run};
 use crate::{host, Config, Level};
