@@ -20,11 +20,10 @@ every_language = pytest.mark.parametrize("one", LANGUAGES, ids=lambda one: one.n
 
 
 @every_language
-def test_a_language_has_a_page_a_manifest_cases_and_says_what_git_is_to_ignore(one: Language) -> None:
+def test_a_language_has_a_page_and_says_what_git_is_to_ignore(one: Language) -> None:
     assert (one.folder / "README.md").is_file()
     ignored = (one.template / ".gitignore").read_text().splitlines()
     assert {"/build/", "/.build/"} <= set(ignored)
-    assert list(one.template.glob("cases/*.case.toml"))
 
 
 @every_language
