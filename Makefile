@@ -51,7 +51,7 @@ test-toolchain: $(READY) asc ## rebuild plugins in every language whose compiler
 	$(PYTEST) -m toolchain
 
 .PHONY: sdk-test
-sdk-test: $(READY) ## new, build, test and call a plugin in every language of the kit, or in one (LANG=zig)
+sdk-test: $(READY) ## new, build and call a plugin in every language of the kit, or in one (LANG=zig)
 	SDK_LANGUAGE=$(if $(filter command line,$(origin LANG)),$(LANG)) $(PYTEST) tests/workers/kit/test_sdks.py
 
 .PHONY: test-hostile

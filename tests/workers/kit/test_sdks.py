@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
@@ -88,7 +89,8 @@ async def test_the_plugin_says_why_it_cannot(session: Session) -> None:
 async def test_the_plugin_hears_an_event_and_publishes_another(session: Session) -> None:
     async with embedded(session.project / "build") as here, here.client.events("greetings") as greetings:
         await here.client.publish("people.new", {"name": "Ada"})
-        assert (await anext(greetings)).payload == {"greeting": "Hello, Ada!"}
+        async with asyncio.timeout(30):
+            assert (await anext(greetings)).payload == {"greeting": "Hello, Ada!"}
 
 
 def test_a_debug_build_and_one_after_a_mistake(session: Session) -> None:

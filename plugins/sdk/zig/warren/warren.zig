@@ -162,9 +162,10 @@ fn run(comptime function: anytype, name: []const u8, value: Value) ![]u8 {
     const data = std.json.parseFromValueLeaky(DataOf(function), allocator, value, options) catch |problem| {
         return refusal(try print("the data of {s} cannot be read: {s}", .{ name, @errorName(problem) }));
     };
-    const returned = function(data) catch |problem| return refusal(reason(problem));
-    const result = if (@TypeOf(returned) == void) null else returned; // a void field would be left out
-    return std.json.Stringify.valueAlloc(allocator, .{ .success = true, .result = result, .@"error" = null }, .{});
+    const result = function(data) catch |problem| return refusal(reason(problem));
+    // std.json has no words for what a function gives back that gives nothing.
+    const given = if (@TypeOf(result) == void) null else result;
+    return std.json.Stringify.valueAlloc(allocator, .{ .success = true, .result = given, .@"error" = null }, .{});
 }
 
 fn refusal(words: []const u8) error{OutOfMemory}![]u8 {

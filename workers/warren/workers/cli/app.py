@@ -425,7 +425,7 @@ def dev(
     host_functions: HostFunctions = "",
     log_level: Log = LogLevel.INFO,
 ) -> int:
-    """Build a plugin and run it here, and again after each change, with the project's cases and what you type.
+    """Build a plugin and run it here, and again after each change, with what you type.
 
     A line on stdin is an action and its data, `greet {"name": "Ada"}`, and is asked again after each build. A build
     that fails leaves the last good one running.
