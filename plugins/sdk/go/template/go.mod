@@ -1,0 +1,7 @@
+module {{identifier}}
+
+go 1.24
+
+require warren v0.0.0
+
+replace warren => ./warren
