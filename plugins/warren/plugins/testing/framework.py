@@ -196,7 +196,7 @@ def _lowered(policy: Policy, ceilings: SomeLimits) -> Policy:
 
 
 def _below(limits: Limits, ceilings: SomeLimits) -> dict[str, Any]:
-    return {name: min(getattr(limits, name), value) for name, value in ceilings.items()}  # type: ignore[type-var]
+    return {name: min(getattr(limits, name), value) for name, value in ceilings.items()}
 
 
 def _regranted(
