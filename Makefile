@@ -35,7 +35,7 @@ venv: $(READY) ## make the virtual environment, with Warren installed from this 
 ## tests ##############################################################################################################
 
 .PHONY: test
-test: $(READY) broker redis asc ## every test but the wheel's
+test: $(READY) broker redis asc zig ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
@@ -47,7 +47,7 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 	$(PYTEST) -m broker
 
 .PHONY: test-toolchain
-test-toolchain: $(READY) asc ## rebuild plugins in every language whose compiler is installed
+test-toolchain: $(READY) asc zig ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
 .PHONY: sdk-test
@@ -75,6 +75,10 @@ asc:
 	@command -v asc >/dev/null || ! command -v npm >/dev/null \
 	    || npm install --silent --global --prefix $(TOOLS) assemblyscript@0.28.20
 
+.PHONY: zig
+zig: $(READY)
+	@$(BIN)/python -m ziglang version >/dev/null 2>&1 || $(PIP) install --quiet ziglang==0.17.1
+
 ## checks #############################################################################################################
 
 .PHONY: lint
@@ -91,7 +95,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 .PHONY: check
-check: lint broker redis asc ## everything that must hold before a change is taken: lint, and all tests
+check: lint broker redis asc zig ## everything that must hold before a change is taken: lint, and all tests
 	$(PYTEST)
 
 .PHONY: bench

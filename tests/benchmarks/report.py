@@ -1,6 +1,8 @@
 """What the benchmark says: each worker's figures, their ratios to a plain aio-pika worker, and what is required.
 
-Everything is the median of the rounds, and a ratio is the median of the rounds' ratios.
+Throughput and processor time are the median of the rounds, and their ratios the median of the rounds' ratios. The
+percentiles are those of the round trips of all rounds together, in which the workers took turns: in one round alone the
+99th is a matter of six round trips.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from rich.table import Table
 from tests.benchmarks.lineup import CELERY, DRAMATIQ, FASTSTREAM, PLAIN, TASKIQ, WARREN
 from tests.benchmarks.load import LEGS, OUTSTANDING, Endurance, Round
 
-Figure = Literal["requests_per_s", "cpu_s_per_1000", "broker_cpu_s_per_1000", "p50_ms", "p99_ms"]
+Rate = Literal["requests_per_s", "cpu_s_per_1000", "broker_cpu_s_per_1000"]
+Figure = Literal[Rate, "p50_ms", "p99_ms"]
+
+#: What each round has a figure of.
+RATES: Final[tuple[Rate, ...]] = ("requests_per_s", "cpu_s_per_1000", "broker_cpu_s_per_1000")
 
 HEADINGS: Final[Mapping[Figure, str]] = {
     "requests_per_s": "requests/s",
@@ -64,21 +70,14 @@ class Measured:
     rounds: Sequence[Round]
 
     def figures(self) -> dict[Figure, float | None]:
-        """The figures of the table: the median of the rounds; no broker's where it could not be looked at."""
-        each = [figures(one) for one in self.rounds]
-        return {figure: _median([one[figure] for one in each]) for figure in HEADINGS}
+        """The figures of the table; no broker's where it could not be looked at."""
+        rates: dict[Figure, float | None] = {rate: _median(getattr(one, rate) for one in self.rounds) for rate in RATES}
+        return {**rates, **self.round_trips()}
 
-
-def figures(one: Round) -> dict[Figure, float | None]:
-    """Those of one round."""
-    p50_ms, p99_ms = percentiles(one.round_trips_ms)
-    return {
-        "requests_per_s": one.requests_per_s,
-        "cpu_s_per_1000": one.cpu_s_per_1000,
-        "broker_cpu_s_per_1000": one.broker_cpu_s_per_1000,
-        "p50_ms": p50_ms,
-        "p99_ms": p99_ms,
-    }
+    def round_trips(self) -> dict[Figure, float]:
+        """The percentiles of all of them."""
+        p50_ms, p99_ms = percentiles([took_ms for one in self.rounds for took_ms in one.round_trips_ms])
+        return {"p50_ms": p50_ms, "p99_ms": p99_ms}
 
 
 def _median(values: Iterable[float | None]) -> float | None:
@@ -98,12 +97,17 @@ def ratio(value: float | None, reference: float | None) -> float | None:
 
 
 def ratios(worker: Measured, reference: Measured) -> dict[Figure, float | None]:
-    """A worker's figures as multiples of another's: the median of the rounds' own ratios.
+    """A worker's figures as multiples of another's.
 
-    What is measured within a minute or two is compared, since a machine that is shared can be half as fast in the next.
+    What is measured within a minute or two is compared, since a machine that is shared can be half as fast in the next:
+    rates round by round.
     """
-    pairs = [(figures(one), figures(other)) for one, other in zip(worker.rounds, reference.rounds, strict=True)]
-    return {figure: _median(ratio(one[figure], other[figure]) for one, other in pairs) for figure in HEADINGS}
+    pairs = list(zip(worker.rounds, reference.rounds, strict=True))
+    rates: dict[Figure, float | None] = {
+        rate: _median(ratio(getattr(one, rate), getattr(other, rate)) for one, other in pairs) for rate in RATES
+    }
+    theirs = reference.round_trips()
+    return {**rates, **{figure: ratio(value, theirs[figure]) for figure, value in worker.round_trips().items()}}
 
 
 def judged(workers: Sequence[Measured]) -> list[tuple[Target, float]]:

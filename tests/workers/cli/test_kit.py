@@ -37,7 +37,7 @@ def test_new_says_what_to_do_next(tmp_path: Path) -> None:
     made = warren("new", "hello", "--lang", "c", "--dir", tmp_path / "here")
     assert made.code == 0
     commands = [line.strip() for line in made.out.replace(str(tmp_path / "here"), "D").splitlines()]
-    assert "warren build D" in commands
+    assert commands[1:3] == ["warren build D", "warren test D"]
     assert 'warren call hello greet \'{"name": "Ada"}\' --plugins D/build' in commands
 
 

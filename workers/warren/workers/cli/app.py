@@ -514,6 +514,31 @@ def build(
     return run(project, plugins, policy, debug=debug)
 
 
+@app.command("test", rich_help_panel=KIT_PANEL)
+def try_cases(
+    project: Project = Path(),
+    *,
+    plugins: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Where the plugins are.",
+            show_default="a project's build/, else DIR",
+        ),
+    ] = None,
+    policy: PolicyFile = None,
+    secrets: Secrets = None,
+    only: Annotated[str | None, typer.Option("-k", metavar="TEXT", help="Only cases with this in their names.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run a plugin's cases, *.case.toml, in the sandbox, each with a storage of its own: plugins/TESTING.md."""
+    from .test import run
+
+    return run(project, plugins, policy, tuple(secrets or ()), only, as_json=as_json)
+
+
 @app.command(rich_help_panel=KIT_PANEL)
 def dev(
     project: Project = Path(),

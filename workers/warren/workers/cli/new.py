@@ -34,6 +34,7 @@ def run(name: str | None, lang: str | None, directory: Path | None) -> ExitCode:
         console.print(Text(f"   {missing.hint}", "yellow"), soft_wrap=True)
     for command in (
         f"warren build {place}",
+        f"warren test {place}",
         f'warren call {name} greet \'{{"name": "Ada"}}\' --plugins {shlex.quote(str(folder / "build"))}',
     ):
         console.print(f"   {command}", soft_wrap=True)

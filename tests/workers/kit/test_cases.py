@@ -1,0 +1,117 @@
+"""Case files: what they may say, what is wrong with one that cannot be read, and what an outcome is held against."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from warren.manifests import ManifestError
+from warren.plugins import GuestMessage, HostCall, LogLine, Outcome
+from warren.workers.kit.cases import Expected, find_cases, judge, read_cases
+
+OK: Final = Outcome(
+    "ok",
+    b'{"success":true,"result":{"words":3,"top":[{"word":"a","n":2},{"word":"b","n":1}],"exact":true},"error":null}',
+    fuel=1_000,
+    logs=(LogLine("info", "counting 3 words", 0), LogLine("debug", "done", 0)),
+    messages=(GuestMessage(None, "counted", b'{"words":3}'), GuestMessage("other", "counted", b"null")),
+    host_calls=(HostCall("get_time", 0, 1), HostCall("storage_get", 0, 1)),
+)
+FAILED: Final = Outcome("failed", b'{"success":false,"result":null,"error":"there is no text"}')
+TRAPPED: Final = Outcome("trap", error="wasm trap: unreachable")
+
+#: What holds, and what does not and how it is told.
+JUDGED: Final[list[tuple[Outcome, str, list[str]]]] = [
+    (OK, "", []),
+    (FAILED, "", ["outcome"]),
+    (TRAPPED, "outcome = 'ok'", ["outcome"]),
+    (FAILED, "outcome = 'failed'", []),
+    (TRAPPED, "outcome = 'trap'", []),
+    (OK, "result = { words = 3 }", ["result"]),
+    (OK, "includes = { words = 3 }", []),
+    (OK, "includes = { top = [{ word = 'a' }, { n = 1 }] }", []),
+    (OK, "includes = { top = [{ word = 'a' }] }", ["part of the result"]),
+    (OK, "includes = { exact = 1 }", ["part of the result"]),
+    (OK, "includes = { words = 3.0 }", []),
+    (OK, "includes = { chars = 3 }", ["part of the result"]),
+    (FAILED, "outcome = 'failed'\nerror = 'there is no text'", []),
+    (FAILED, "outcome = 'failed'\nerror = 'there is'", ["error"]),
+    (FAILED, "outcome = 'failed'\nerror_matches = '^there .* text$'", []),
+    (TRAPPED, "outcome = 'trap'\nerror_matches = 'unreachable'", []),
+    (OK, "error_matches = '.*'", ["error that matches"]),
+    (OK, "logs = ['3 words', 'done']", []),
+    (OK, "logs = ['done', '3 words']", ["log lines with"]),
+    (OK, "logs = ['done', 'done']", ["log lines with"]),
+    (OK, "messages = [{ topic = 'counted', payload = { words = 3 } }, { to = 'other' }]", []),
+    (OK, "messages = [{ topic = 'counted' }]", ["messages"]),
+    (OK, "messages = []", ["messages"]),
+    (OK, "host_calls = ['get_time', 'storage_get']", []),
+    (OK, "host_calls = ['storage_get']", ["host calls"]),
+    (OK, "max_fuel = 1_000", []),
+    (OK, "max_fuel = 999", ["fuel, at most"]),
+    (TRAPPED, "result = 1\nmax_fuel = 1", ["outcome", "result"]),
+]
+
+
+@pytest.mark.parametrize(("outcome", "expect", "told"), JUDGED)
+def test_an_outcome_is_held_against_what_is_expected(outcome: Outcome, expect: str, told: list[str]) -> None:
+    expected = Expected.model_validate(tomllib.loads(expect))
+    assert [mismatch.what for mismatch in judge(expected, outcome)] == told
+
+
+def test_a_mismatch_has_both_sides() -> None:
+    (mismatch,) = judge(Expected.model_validate({"includes": {"words": 4}}), OK)
+    assert mismatch.expected == {"words": 4}
+    assert mismatch.actual["words"] == 3
+
+
+def test_a_wrong_outcome_says_what_went_wrong() -> None:
+    (mismatch,) = judge(Expected(), TRAPPED)
+    assert mismatch.actual == "trap: wasm trap: unreachable"
+
+
+CASE: Final = '[[cases]]\nname = "a"\naction = "go"\n'
+
+REFUSED: Final[dict[str, tuple[str, str]]] = {
+    "no cases": ("plugin = 'a'", "cases"),
+    "an empty list": ("cases = []", "cases"),
+    "not TOML": ("[[cases", "x.case.toml:1: not TOML"),
+    "an unknown key": (f"{CASE}expct = {{ result = 1 }}", "x.case.toml:4"),
+    "its nearest": (f"{CASE}expct = {{ result = 1 }}", "expect"),
+    "an unknown outcome": (f'{CASE}expect = {{ outcome = "fine" }}', "x.case.toml:4"),
+    "a bad expression": (f'{CASE}expect = {{ error_matches = "(" }}', "this is no regular expression"),
+    "no action": ('[[cases]]\nname = "a"', "action"),
+    "a date": (f"{CASE}data = 2026-01-01", "which JSON does not have"),
+    "no fuel": (f"{CASE}expect = {{ max_fuel = 0 }}", "x.case.toml:4"),
+    "too large": ("#" * 70_000, "too large"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_cannot_be_read_says_what_and_where(text: str, said: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read_cases(text.encode(), Path("x.case.toml"))
+    assert said in str(caught.value)
+
+
+def test_cases_are_found_in_the_folder_and_right_below_and_all_problems_are_told(tmp_path: Path) -> None:
+    def write(name: str, text: Any = CASE) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    for name in ("b.case.toml", "a/c.case.toml", ".hidden/d.case.toml", "a/deep/e.case.toml", "f.toml"):
+        write(name)
+    assert [cases.path.name for cases in find_cases(tmp_path)] == ["c.case.toml", "b.case.toml"]
+    write("g.case.toml", "cases = 1")
+    write("h.case.toml", "cases = 2")
+    with pytest.raises(ManifestError) as caught:
+        find_cases(tmp_path)
+    assert [Path(problem.source).name for problem in caught.value.problems] == ["g.case.toml", "h.case.toml"]
+
+
+def test_a_case_needs_no_data_and_keeps_what_it_has() -> None:
+    (case,) = read_cases(CASE.encode(), Path("x")).cases
+    assert (case.data, case.expect) == (None, Expected())
