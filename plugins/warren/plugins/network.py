@@ -40,6 +40,9 @@ MAX_REDIRECTS: Final = 10
 #: All addresses of a host, for a port, in the order in which they are to be tried. Raises OSError when it has none.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
+#: See `network_client.exchange`.
+Exchange = Callable[[HttpRequest, Sequence[str], ssl.SSLContext | None], Awaitable[HttpAnswer]]
+
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """By the system's resolver."""
@@ -50,12 +53,16 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 class HttpRequests:
     """The host function. It counts connections for as long as it lives: have one in a process.
 
-    `tls` is for hosts with certificates of one's own; by default the system's and certifi's are trusted.
+    `tls` is for hosts with certificates of one's own; by default the system's and certifi's are trusted. `exchange` is
+    what talks to a host once all is checked.
     """
 
-    def __init__(self, *, resolve: Resolve = resolve, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, resolve: Resolve = resolve, tls: ssl.SSLContext | None = None, exchange: Exchange = exchange
+    ) -> None:
         self._resolve = resolve
         self._tls = tls
+        self._exchange = exchange
         self._lines: dict[tuple[str, int], asyncio.Semaphore] = {}
 
     async def __call__(self, session: HostSession, arguments: Any) -> dict[str, Any]:
@@ -79,7 +86,9 @@ class HttpRequests:
     async def _follow(self, session: HostSession, request: HttpRequest, *, follows: bool) -> dict[str, Any]:
         for _ in range(MAX_REDIRECTS + 1):
             addresses = await self._checked_addresses(session, request)
-            answer = await exchange(request, addresses, self._trust() if request.target.scheme == "https" else None)
+            answer = await self._exchange(
+                request, addresses, self._trust() if request.target.scheme == "https" else None
+            )
             following = redirected(request, answer.status, answer.header("location")) if follows else None
             if following is None:
                 return _told(request.target, answer)

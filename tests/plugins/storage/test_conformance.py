@@ -12,12 +12,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.plugins.storage.conftest import Open
+from tests.plugins.storage.conftest import MEMORY, Open
 from tests.plugins.storage.racer import FILL_BYTES, FILL_QUOTA, raced
 from warren.plugins.storage import ENTRY_BYTES, NOTHING, Page, QuotaExceeded, Storage, StorageUnavailable, Written
 
 LIMIT_S: Final = 20.0
 MIB: Final = 1 << 20
+
+
+@pytest.fixture(params=["sqlite", MEMORY, pytest.param("redis", marks=pytest.mark.redis)])
+def kind(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def url_of_many(url: str) -> str:
+    """Of a storage that several processes can have."""
+    if url == MEMORY:
+        pytest.skip("a storage in memory is one process's alone")
+    return url
 
 
 class Mine:
@@ -247,13 +261,13 @@ async def test_an_expired_entry_can_be_overwritten_at_the_quota_s_edge(mine: Min
         await mine.write(b"k", b"1", quota_bytes=quota_bytes)
 
 
-async def test_processes_that_count_by_compare_and_set_lose_no_count(url: str, mine: Mine, plugin: str) -> None:
-    assert await raced(url, plugin, "count", 40) == [40, 40, 40]
+async def test_processes_that_count_by_compare_and_set_lose_no_count(url_of_many: str, mine: Mine, plugin: str) -> None:
+    assert await raced(url_of_many, plugin, "count", 40) == [40, 40, 40]
     assert await mine.get(b"n") == b"120"
 
 
-async def test_processes_that_write_at_once_do_not_exceed_the_quota(url: str, mine: Mine, plugin: str) -> None:
-    done = await raced(url, plugin, "fill", 100)
+async def test_processes_that_write_at_once_do_not_exceed_the_quota(url_of_many: str, mine: Mine, plugin: str) -> None:
+    done = await raced(url_of_many, plugin, "fill", 100)
     assert sum(done) == len(await mine.keys()) == FILL_QUOTA // FILL_BYTES == 150
 
 
