@@ -18,6 +18,9 @@ _Result = TypeVar("_Result")
 #: The world that has `initialize`, `health_check` and `shutdown`.
 WORLD = "plugin-with-lifecycle"
 
+#: The innermost ones, at most, that a traceback has: each costs some 200,000 units of fuel, of 10 million.
+FRAMES = 15
+
 sandbox.begin()
 logs.begin()
 import plugin  # noqa: E402
@@ -64,7 +67,7 @@ def _told(run: Callable[[], _Result]) -> _Result:
         reason = str(failure)
     except BaseException as error:  # noqa: BLE001 - SystemExit and its like would end the run without a word
         logs.log.error("%s", _shown(error))
-        reason = "".join(traceback.format_exception_only(error)).strip()
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     finally:
         sandbox.flush()
     raise Err(unicode(reason))
@@ -75,5 +78,5 @@ def _shown(error: BaseException) -> str:
     begin = error.__traceback__
     while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         begin = begin.tb_next
-    lines = traceback.format_exception(type(error), error, begin or error.__traceback__)
+    lines = traceback.format_exception(type(error), error, begin or error.__traceback__, limit=-FRAMES)
     return "".join(lines).rstrip().replace(f'"{_PROJECT}', '"')

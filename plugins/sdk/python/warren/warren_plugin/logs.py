@@ -2,6 +2,7 @@
 
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 from . import world
 from .world import Level, unicode
@@ -11,7 +12,24 @@ class HostHandler(logging.Handler):
     """Writes a record into the log of this run. The host knows the plugin, the time and the request."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        world.log(_level(record.levelno), unicode(self.format(record)))
+        _write(record.levelno, self.format(record))
+
+
+class PluginLogger(logging.Logger):
+    """A logger as any other, but that makes no record of a plain line: that would cost as much as a small request."""
+
+    def _log(self, level: int, msg: object, args: Any, **more: Any) -> None:
+        try:
+            if not more:
+                _write(level, str(msg) % args if args else str(msg))
+                return
+        except Exception:  # noqa: BLE001, S110 - such as a mapping, or arguments that do not fit: logging knows what to do
+            pass
+        super()._log(level, msg, args, **more)
+
+
+def _write(number: int, line: str) -> None:
+    world.log(_level(number), unicode(line))
 
 
 def _level(number: int) -> Level:
@@ -23,15 +41,14 @@ def _level(number: int) -> Level:
 
 
 #: The plugin's own. `logging.getLogger` gives others, whose lines go the same way from WARNING on, as is usual.
-log = logging.getLogger("plugin")
+log: logging.Logger = PluginLogger("plugin")
+log.addHandler(HostHandler())
 
 
 def begin() -> None:
-    """Have the host keep all that is logged."""
+    """Have the host keep all that is logged, whoever logs."""
     logging.getLogger().addHandler(HostHandler())
-    log.setLevel(logging.DEBUG)
     # A record would ask for the time, the thread and the caller's place, each of which costs and none of which is told.
-    vars(logging).update(
-        _srcfile=None, logThreads=False, logProcesses=False, logMultiprocessing=False, logAsyncioTasks=False,
-        time=SimpleNamespace(**vars(logging.time) | {"time_ns": lambda: 0}),
-    )
+    without = dict.fromkeys(("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"), False)
+    clock = SimpleNamespace(**{**vars(logging.time), "time_ns": lambda: 0})
+    vars(logging).update(without, _srcfile=None, time=clock)

@@ -8,6 +8,7 @@ Rejected: to have the host provide WASI. It is a hundred functions for what plug
 """
 
 import _strptime  # noqa: F401 - which datetime imports only when it needs it
+import _io
 import builtins
 import datetime
 import errno
@@ -19,6 +20,7 @@ import posix
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TextIO
@@ -84,6 +86,16 @@ def _now_ms(*_: Any) -> int:
     return host_call("get_time")["unix_ms"]
 
 
+def _of_now(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """A function of `time` that is given the time where the argument at that place is left out."""
+    default = time.localtime if function.__name__ in ("strftime", "asctime") else time.time
+
+    def given(*arguments: Any) -> Any:
+        return function(*arguments, *([default()] if len(arguments) == place else []))
+
+    return given
+
+
 def _no_files(path: Any = None, *_: Any, **__: Any) -> Any:
     reason = "a plugin has no files when it runs; what it needs can be read outside of all functions"
     raise FileNotFoundError(errno.ENOENT, reason, path)
@@ -113,6 +125,18 @@ def _either(before: Callable[..., Any], after: Callable[..., Any]) -> Callable[.
     return function
 
 
+def _without_columns(init: Callable[..., None]) -> Callable[..., None]:
+    """To underline a part of a line, a traceback would parse it, and C would open the file for what is wrong in it."""
+
+    @functools.wraps(init)
+    def read(self: traceback.TracebackException, *arguments: Any, **named: Any) -> None:
+        init(self, *arguments, **named)
+        for frame in self.stack:
+            frame.colno = None
+
+    return read
+
+
 def begin() -> None:
     """Replace what is not there. To be called before the plugin is imported, which may take a function by its name."""
     sys.stdout = _Lines(Level.INFO, sys.stdout)
@@ -121,14 +145,18 @@ def begin() -> None:
     datetime.datetime = _Datetime  # type: ignore[misc]
     _replace(time, "time monotonic perf_counter", lambda: _now_ms() / 1e3)
     _replace(time, "time_ns monotonic_ns perf_counter_ns", lambda: _now_ms() * 1_000_000)
+    for name, place in (("gmtime", 0), ("localtime", 0), ("ctime", 0), ("strftime", 1), ("asctime", 0)):
+        _replace(time, name, _of_now(getattr(time, name), place))
     _replace(time, "sleep", _no_sleep)
     for module in (os, posix):
         _replace(module, _FILE_FUNCTIONS, _no_files)
         _replace(module, "urandom", _no_random)
-    for module in (builtins, io):
+    _replace(random, "_urandom", _no_random)
+    for module in (builtins, io, _io):
         _replace(module, "open open_code", _no_files)
     of_instance = [name for name in random.__all__ if hasattr(getattr(random, name), "__self__")]
     _replace(random, " ".join(of_instance), _no_random)
+    traceback.TracebackException.__init__ = _without_columns(traceback.TracebackException.__init__)
 
 
 def end() -> None:
