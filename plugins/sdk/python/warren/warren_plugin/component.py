@@ -55,21 +55,17 @@ class Lifecycle:
 
 
 def _told(run: Callable[[], _Result]) -> _Result:
-    """What the function gives back. What it raises is raised as words, which is how a WIT `result` gets its error.
-
-    Where memory is out the run ends at once: there may be none left to tell it with, and the host knows.
-    """
+    """What the function gives back. What it raises is raised as words, which is how a WIT `result` gets its error."""
     try:
+        sandbox.begin_run()
         return run()
-    except MemoryError:
-        raise
     except Failure as failure:
         reason = str(failure)
     except BaseException as error:  # noqa: BLE001 - SystemExit and its like would end the run without a word
         logs.log.error("%s", _shown(error))
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     finally:
-        sandbox.flush()
+        sandbox.end_run()
     raise Err(unicode(reason))
 
 

@@ -1,7 +1,6 @@
 """The standard library's logging, of which every line goes to the host."""
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 from . import world
@@ -48,7 +47,3 @@ log.addHandler(HostHandler())
 def begin() -> None:
     """Have the host keep all that is logged, whoever logs."""
     logging.getLogger().addHandler(HostHandler())
-    # A record would ask for the time, the thread and the caller's place, each of which costs and none of which is told.
-    without = dict.fromkeys(("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"), False)
-    clock = SimpleNamespace(**{**vars(logging.time), "time_ns": lambda: 0})
-    vars(logging).update(without, _srcfile=None, time=clock)
