@@ -5,6 +5,7 @@ Importing it is the build: the plugin is imported, and what that left is what ev
 
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
 
 import wit_world.exports
@@ -23,15 +24,14 @@ FRAMES = 15
 
 sandbox.begin()
 logs.begin()
-import plugin  # noqa: E402
-
+plugin = import_module("plugin")
 if actions.hooks() and not hasattr(wit_world.exports, "Lifecycle"):
     raise RuntimeError(f"@{actions.hooks()[0]} is of the world {WORLD}: name that after `-w` in toolchain.toml")
 sandbox.end()
 
 #: Folders of the sources, as the build saw them.
 _PACKAGE = __file__.removesuffix("component.py")
-_PROJECT = plugin.__file__.removesuffix("plugin.py")
+_PROJECT = str(plugin.__file__).removesuffix("plugin.py")
 
 
 class Handler:
@@ -57,7 +57,6 @@ class Lifecycle:
 def _told(run: Callable[[], _Result]) -> _Result:
     """What the function gives back. What it raises is raised as words, which is how a WIT `result` gets its error."""
     try:
-        sandbox.begin_run()
         return run()
     except Failure as failure:
         reason = str(failure)
@@ -65,7 +64,7 @@ def _told(run: Callable[[], _Result]) -> _Result:
         logs.log.error("%s", _shown(error))
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     finally:
-        sandbox.end_run()
+        sandbox.flush()
     raise Err(unicode(reason))
 
 

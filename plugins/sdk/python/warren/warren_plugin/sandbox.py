@@ -8,7 +8,6 @@ While the plugin is built all is there, and is used: that is when modules are im
 
 import io
 import linecache
-import os
 import sys
 import time
 from typing import Any, TextIO
@@ -80,13 +79,7 @@ def end() -> None:
     _built = True
 
 
-def begin_run() -> None:
-    """Have `random` begin anew, where the plugin has it: it would go on from where the build left it, every time."""
-    if (random := sys.modules.get("random")) is not None:
-        random.seed(int.from_bytes(os.urandom(16)))
-
-
-def end_run() -> None:
+def flush() -> None:
     """Write what was printed without an end of line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, _Lines):
