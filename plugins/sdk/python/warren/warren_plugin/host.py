@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from .failure import Failure
-from .world import Err, call, unicode
+from .world import Err, as_json, call, unicode
 
 
 class HostError(Failure):
@@ -20,7 +20,7 @@ def host_call(name: str, arguments: Any = None) -> Any:
 
     Raises `HostError`. What a plugin was not granted raises nothing: its run ends as denied.
     """
-    written = json.dumps(arguments, allow_nan=False)
+    written = as_json(arguments)
     try:
         answer = call(unicode(name), written)
     except Err as refused:

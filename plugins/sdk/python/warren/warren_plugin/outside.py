@@ -26,7 +26,7 @@ class Err(Exception):
 
 
 def log(level: Level, message: str) -> None:
-    print(level.name.lower(), message, file=sys.stderr)
+    sys.stderr.write(f"{level.name.lower()} {message}\n")
 
 
 def call(function: str, arguments: str) -> str:  # noqa: ARG001 - as WIT has it

@@ -1,14 +1,22 @@
 """The host as WIT has it. Where there is none, as when pytest imports a plugin, `outside` stands in."""
 
+import json
+from typing import Any
+
 try:
     from componentize_py_types import Err
     from wit_world.imports.host import Level, call, log
 except ImportError:
     from .outside import Err, Level, call, log
 
-__all__ = ["Err", "Level", "call", "log", "unicode"]
+__all__ = ["Err", "Level", "as_json", "call", "log", "unicode"]
 
 
 def unicode(text: str) -> str:
     """The text with a `?` for each surrogate that has no partner: that is no Unicode, and would end the run."""
     return text.encode("utf-8", "replace").decode()
+
+
+def as_json(value: Any) -> str:
+    """Raises `TypeError` or `ValueError` for what JSON does not have, such as a set, or what is no number."""
+    return unicode(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
