@@ -1,10 +1,25 @@
 // What JavaScript takes for granted, by Warren's host: a console, and the time. Without this file `new Date()` would end
 // the run, and random numbers would be those of the build: every request would have the same.
+//
+// While the plugin is built there is no host, and the time and random numbers are the machine's: packages take some when
+// they are imported.
+//
+// Rejected: to have the host provide WASI. QuickJS imports a hundred functions of it, and needs two.
 
 import { hostCall, log } from "./host.js";
 
+let isBuilt = false;
+
+/** The plugin is built, and has a host from now on. */
+export function leaveBuild() {
+  isBuilt = true;
+}
+
+const { now: nowAtBuild } = Date;
+const { random: randomAtBuild } = Math;
+
 /** Milliseconds since the epoch. */
-const now = () => hostCall("get_time").unix_ms;
+const now = () => (isBuilt ? hostCall("get_time").unix_ms : nowAtBuild());
 
 Date.now = now;
 globalThis.Date = Date.prototype.constructor = new Proxy(Date, {
@@ -17,5 +32,6 @@ Object.assign(globalThis, {
 });
 
 Math.random = () => {
-  throw new Error("a plugin has no random numbers; what a request needs has to come with it");
+  if (isBuilt) throw new Error("a plugin has no random numbers; what a request needs has to come with it");
+  return randomAtBuild();
 };

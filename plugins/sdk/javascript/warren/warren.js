@@ -16,7 +16,7 @@
 // What stands outside of all functions is run once, when the plugin is built. Every request begins with what that left,
 // in an instance of its own: what a request keeps in a variable is gone with it.
 
-import "./globals.js";
+import { leaveBuild } from "./globals.js";
 import { log } from "./host.js";
 
 export { hostCall, HostError, log, publish, send } from "./host.js";
@@ -68,6 +68,7 @@ export function hooks({ initialize, healthCheck, shutdown }) {
  * @param {() => T} run
  */
 function attempt(run) {
+  leaveBuild();
   try {
     return run();
   } catch (error) {

@@ -1,8 +1,11 @@
-// Everything that the SDK has, once: what each action must do stands in cases.json.
+// Everything that the SDK has, once: what each action must do stands in cases.json, and for what is of this language
+// alone in test_sdk_javascript.py.
 
-import { actions, hooks, hostCall, log, publish, send } from "../../../../plugins/sdk/javascript/warren/warren.js";
+import { actions, hooks, hostCall, HostError, log, publish, send } from "../../../../plugins/sdk/javascript/warren/warren.js";
 
 let word = "";
+
+const atBuild = [Date.now(), new Date().getTime(), Math.random()];
 
 export const lifecycle = hooks({
   initialize({ settings }) {
@@ -34,5 +37,24 @@ export const handler = actions({
   },
   crash(words) {
     throw new TypeError(words);
+  },
+  times: () => [Date.now(), new Date(), Date(), new Date(0), new Date() instanceof Date, performance.now()],
+  at_build: () => atBuild.map((number) => typeof number),
+  random: () => Math.random(),
+  promise: async () => 1,
+  big: () => 1n,
+  console(part) {
+    console.log(part, 1, { a: [null] }, undefined);
+    console.warn("\ud800");
+  },
+  words() {
+    throw "\ud800 words";
+  },
+  code() {
+    try {
+      hostCall("nope");
+    } catch (error) {
+      return [error instanceof HostError, error.name, error.code, error.message];
+    }
   },
 });
