@@ -104,7 +104,7 @@ class ComponentGuest(Guest):
                 bindings.component_value_delete(ctypes.addressof(argument))
         return told
 
-    def _take_failure(self, _trap: str, error: str) -> Failure:
+    def _take_failure(self, trap: str, error: str) -> Failure:  # noqa: ARG002 - it comes as an error
         self._has_failed = True
         address = getattr(self.slots, error)
         setattr(self.slots, error, None)
