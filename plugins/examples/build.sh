@@ -86,8 +86,8 @@ build_javascript() {
 --prefix $folder"
     world=plugin
     grep -q '^export const lifecycle' "$name.js" && world=plugin-with-lifecycle
-    componentize-qjs --wit "$root/plugins/sdk/javascript/warren/plugin.wit" --world $world --js "$name.js" \
-        --module-root "$root" --output "$out/$name.wasm" --sync --stub-wasi --opt-size
+    componentize-qjs --wit "$root/plugins/sdk/javascript/warren/wit" --world $world --js "$name.js" \
+        --module-root "$root" --output "$out/$name.wasm" --sync --opt-size
 }
 
 build_go() {

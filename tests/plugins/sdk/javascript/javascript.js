@@ -40,11 +40,20 @@ export const handler = actions({
   },
   times() {
     const { unix_ms } = hostCall("get_time");
-    const times = [Date.now(), new Date().getTime(), Date.parse(Date()) + 999, performance.now()];
-    return [new Date(0), new Date() instanceof Date, ...times.map((time) => time >= unix_ms)];
+    return [Date.now(), new Date().getTime()].map((time) => time >= unix_ms && time < unix_ms + 60_000);
   },
   at_build: () => atBuild.map((number) => typeof number),
-  random: () => Math.random(),
+  draw: () => [Math.random(), crypto.randomUUID()],
+  chance() {
+    const drawn = Array.from({ length: 100 }, () => Math.random());
+    const bytes = crypto.getRandomValues(new Uint8Array(64));
+    return {
+      numbers: drawn.every((number) => number >= 0 && number < 1) && new Set(drawn).size,
+      bytes: [bytes.length, new Set(bytes).size > 32],
+      uuid: crypto.randomUUID().replace(/[0-9a-f]/g, "x"),
+      version: /^.{14}4.{4}[89ab]/.test(crypto.randomUUID()),
+    };
+  },
   promise: async () => 1,
   big: () => 1n,
   console(part) {
