@@ -49,8 +49,8 @@ export function actions(table) {
 }
 
 /**
- * What is called when the plugin is loaded, before any request, and when it goes; what throws fails. It is there for
- * `export const lifecycle = hooks({ ... })` in a plugin of the world `plugin-with-lifecycle`: see toolchain.toml.
+ * For `export const lifecycle = hooks({ ... })` in a plugin of the world `plugin-with-lifecycle`: see toolchain.toml.
+ * `initialize` is called before each request, `healthCheck` when the plugin is loaded; what throws fails.
  * @param {{ initialize?: (config: Config) => void, healthCheck?: () => void, shutdown?: () => void }} hooks
  */
 export function hooks({ initialize, healthCheck, shutdown }) {
