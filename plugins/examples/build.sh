@@ -79,13 +79,26 @@ build_assemblyscript() {
     asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime "${ASC_RUNTIME:-stub}" --use abort="$fail"
 }
 
+build_javascript() {
+    name=$(basename "$folder")
+    PATH="$folder/node_modules/.bin:$PATH"
+    command -v componentize-qjs >/dev/null || missing "componentize-qjs is missing. Install it with: npm install \
+--prefix $folder"
+    world=plugin
+    grep -q '^export const lifecycle' "$name.js" && world=plugin-with-lifecycle
+    componentize-qjs --wit "$root/plugins/sdk/javascript/warren/wit" --world $world --js "$name.js" \
+        --module-root "$root" --output "$out/$name.wasm" --sync --opt-size
+}
+
+# componentize-py comes as a Python package.
 build_python() {
-    command -v componentize-py >/dev/null || PATH=$(dirname "$(command -v "${PYTHON:-python3}")"):$PATH
+    python=${PYTHON:-python3}
+    command -v componentize-py >/dev/null || PATH=$(dirname "$(command -v "$python")"):$PATH
     command -v componentize-py >/dev/null \
-        || missing "componentize-py is missing. Install it with: pip install componentize-py"
-    sdk=$root/plugins/sdk/python/warren
+        || missing "componentize-py is missing. Install it with: pip install componentize-py (PYTHON names that Python)"
     world=plugin
     grep -q '^@initialize' plugin.py && world=plugin-with-lifecycle
+    sdk=$root/plugins/sdk/python/warren
     componentize-py --quiet -d "$sdk/plugin.wit" -w $world componentize -p . -p "$sdk" \
         -o "$out/$(basename "$folder").wasm" warren_plugin.component
 }
@@ -111,6 +124,8 @@ elif [ -f "$(basename "$folder").zig" ]; then
     build_zig
 elif [ -f plugin.py ]; then
     build_python
+elif [ -f "$(basename "$folder").js" ]; then
+    build_javascript
 elif ls ./*.c >/dev/null 2>&1; then
     build_c
 else

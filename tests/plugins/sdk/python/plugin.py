@@ -1,5 +1,7 @@
-"""Everything that the SDK has, once: what each action must do stands in cases.json, and that of this language alone at
-its end."""
+"""Everything that the SDK has, once.
+
+What each action must do stands in cases.json, and that of this language alone at its end.
+"""
 
 import logging
 import os
@@ -27,7 +29,8 @@ from warren_plugin import (
 word = ""
 
 #: Files are there while the plugin is built.
-TITLE = Path(__file__).read_text().splitlines()[0]
+TITLE = Path(__file__).read_text().splitlines()[0].strip('"')
+CHANCE = random.getstate()
 
 
 @initialize
@@ -103,13 +106,18 @@ def exit_code(_: None) -> None:
 
 
 @action
-def no_json(_: None) -> Any:
+def no_json(_: None) -> set[int]:
     return {1, 2}
 
 
 @action
 def not_a_number(_: None) -> float:
     return float("nan")
+
+
+@action
+def deep(_: None) -> int:
+    return 1 + deep(_)
 
 
 @action
@@ -130,10 +138,15 @@ def others_logs(_: None) -> None:
     log.info("%(a)s", {"a": 1})
     logging.getLogger("else").info("not told")
     logging.getLogger("else").warning("told")
+
+
+@action
+def handled(_: None) -> None:
     try:
-        raise KeyError("x")
-    except KeyError:
-        log.exception("found")
+        {}["x"]
+    except KeyError as error:
+        log.exception("found %s", "it")
+        raise Failure("it is handled") from error
 
 
 @action
@@ -143,33 +156,25 @@ def clocks(_: None) -> list[bool]:
 
 
 @action
+def chance(_: None) -> list[Any]:
+    return [random.getstate() != CHANCE, len(os.urandom(16))]
+
+
+@action
 def sleep(_: None) -> None:
     time.sleep(1)
 
 
 @action
-def chance(_: None) -> list[Any]:
-    return [random.random(), os.urandom(4).hex()]
+def late_import(_: None) -> None:
+    import colorsys  # noqa: F401, PLC0415
 
 
 @action
-def late_import(_: None) -> None:
-    import colorsys  # noqa: F401
+def title(_: None) -> str:
+    return TITLE
 
 
 @action
 def files(_: None) -> str:
-    if Path(__file__).exists():
-        return "a plugin sees files"
-    Path("/x").read_text()
-    return TITLE
-
-
-@action
-def built(_: None) -> str:
-    return TITLE
-
-
-@action
-def deep(_: None) -> int:
-    return 1 + deep(_)
+    return Path(__file__).read_text()

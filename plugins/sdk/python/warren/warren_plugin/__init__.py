@@ -19,7 +19,8 @@ that left, in an instance of its own: what a request keeps in a variable is gone
 The package is not called `warren`: that is Warren itself, with which a project's tests run the plugin.
 """
 
-from .actions import Config, Failure, Message, action, health_check, initialize, shutdown
+from .actions import Config, Message, action, health_check, initialize, shutdown
+from .failure import Failure
 from .host import HostError, host_call, publish, send
 from .logs import log
 

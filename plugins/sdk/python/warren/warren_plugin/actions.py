@@ -15,7 +15,7 @@ Message = TypedDict("Message", {"from": str, "to": str | None, "topic": str, "pa
 
 
 class Config(TypedDict):
-    """What `initialize` is given: [settings] of the manifest, the limits, the names of what was granted, and variables."""
+    """What `initialize` is given: [settings] of the manifest, limits, the names of what was granted, and variables."""
 
     settings: dict[str, Any]
     resources: dict[str, Any]

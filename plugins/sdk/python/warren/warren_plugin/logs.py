@@ -17,7 +17,7 @@ class HostHandler(logging.Handler):
 class PluginLogger(logging.Logger):
     """A logger as any other, but that makes no record of a plain line: that would cost as much as a small request."""
 
-    def _log(self, level: int, msg: object, args: Any, **more: Any) -> None:
+    def _log(self, level: int, msg: object, args: Any, **more: Any) -> None:  # type: ignore[override]
         try:
             if not more:
                 _write(level, str(msg) % args if args else str(msg))

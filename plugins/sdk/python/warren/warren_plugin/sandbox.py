@@ -22,7 +22,7 @@ class _NothingMore:
         raise ModuleNotFoundError(reason, name=name)
 
 
-def _sleep(_seconds: float) -> None:
+def _sleep(_seconds: object) -> None:
     raise RuntimeError("a plugin cannot sleep")
 
 

@@ -7,14 +7,18 @@ try:
     from componentize_py_types import Err
     from wit_world.imports.host import Level, call, log
 except ImportError:
-    from .outside import Err, Level, call, log
+    from .outside import Err, Level, call, log  # type: ignore[assignment]
 
 __all__ = ["Err", "Level", "as_json", "call", "log", "unicode"]
 
 
 def unicode(text: str) -> str:
-    """The text with a `?` for each surrogate that has no partner: that is no Unicode, and would end the run."""
-    return text.encode("utf-8", "replace").decode()
+    """The text with U+FFFD for each surrogate that has no partner: that is no Unicode, and would end the run."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def as_json(value: Any) -> str:
