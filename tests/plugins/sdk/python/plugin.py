@@ -143,8 +143,8 @@ def others_logs(_: None) -> None:
 @action
 def handled(_: None) -> None:
     try:
-        {}["x"]
-    except KeyError as error:
+        int("x")
+    except ValueError as error:
         log.exception("found %s", "it")
         raise Failure("it is handled") from error
 

@@ -17,14 +17,14 @@ class HostHandler(logging.Handler):
 class PluginLogger(logging.Logger):
     """A logger as any other, but that makes no record of a plain line: that would cost as much as a small request."""
 
-    def _log(self, level: int, msg: object, args: Any, **more: Any) -> None:  # type: ignore[override]
+    def _log(self, level: int, msg: object, args: Any, *others: Any, **more: Any) -> None:
         try:
-            if not more:
+            if not (others or more):
                 _write(level, str(msg) % args if args else str(msg))
                 return
         except Exception:  # noqa: BLE001, S110 - such as a mapping, or arguments that do not fit: logging knows what to do
             pass
-        super()._log(level, msg, args, **more)
+        super()._log(level, msg, args, *others, **more)
 
 
 def _write(number: int, line: str) -> None:

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 try:
-    from componentize_py_types import Err
-    from wit_world.imports.host import Level, call, log
+    from componentize_py_types import Err  # pyright: ignore[reportMissingModuleSource]
+    from wit_world.imports.host import Level, call, log  # pyright: ignore[reportMissingModuleSource]
 except ImportError:
     from .outside import Err, Level, call, log  # type: ignore[assignment]
 
