@@ -7,7 +7,6 @@ why this is a hook and not hatchling's `force-include`, which does the same to e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,20 @@ class PackingHook(BuildHookInterface[BuilderConfig]):
         if version == "editable":
             return
         packed = {str(path): f"warren/plugins/samples/{path.name}" for path in samples(Path(self.root))}
-        packed |= {str(path): f"warren/{path.relative_to(self.root)}" for path in self.sdks()}
+        for path in sdks(Path(self.root)):
+            place = str(path.relative_to(self.root))
+            if not self.build_config.path_is_excluded(place):  # what git ignores: compilers leave it there
+                packed[str(path)] = f"warren/{place}"
         packed |= {name: f"warren/workers/documents/{name}" for name in ("CHANGELOG.md", "README.md")}
         build_data["force_include"].update(packed)
-
-    def sdks(self) -> Iterator[Path]:
-        """The SDKs' sources and templates, file by file: hidden ones too, such as a template's `.gitignore`.
-
-        What git ignores is passed over: compilers leave it there.
-        """
-        root = Path(self.root)
-        files = (path for path in sorted(root.glob("plugins/sdk/**/*")) if path.is_file())
-        return (path for path in files if not self.build_config.path_is_excluded(str(path.relative_to(root))))
 
 
 def samples(root: Path) -> list[Path]:
     """Manifest and module of each sample plugin, which both bear their folder's name."""
     folders = sorted(path for path in (root / "plugins" / "examples").iterdir() if path.is_dir())
     return [folder / f"{folder.name}{suffix}" for folder in folders for suffix in (".toml", ".wasm")]
+
+
+def sdks(root: Path) -> list[Path]:
+    """The SDKs' sources and templates, file by file: hidden ones too, such as a template's `.gitignore`."""
+    return sorted(path for path in (root / "plugins" / "sdk").rglob("*") if path.is_file())
