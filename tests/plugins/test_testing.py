@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.guests import ask, asking, data, echoing, wat, write_plugin
+from tests.guests import ask, asking, data, echoing, needing, relaying, wat, write_plugin
 from warren.manifests import Policy
 from warren.plugins import LoadFailed, ResourceLimit, SecurityViolation
 from warren.plugins.testing import (
@@ -89,6 +90,51 @@ def test_initialize_gets_the_settings_and_may_fail(tmp_path: Path) -> None:
         with pytest.raises(LoadFailed, match="initialize"):
             plugin.initialize_plugin({"long": "x" * 2_000})
         assert call(plugin) == 1  # what was loaded before is there still
+
+
+CONFIG: Final = """
+  (func (export "initialize") (param $at i32) (param $length i32) (result i32)
+    (call $log (i32.const 2) (local.get $at) (local.get $length)) (i32.const 0))"""
+
+
+def test_settings_go_over_the_manifest_s_and_variables_are_the_test_s_own(tmp_path: Path) -> None:
+    manifest = '[permissions]\nenvironment_vars = ["KEY", "HOME"]\n[settings]\nunit = "C"\nkey = "env:KEY"\n'
+    built = framework(tmp_path, wat(more=CONFIG), manifest).settings({"unit": "F"}).environment({"KEY": "no secret"})
+    with built.build_sync() as plugin:
+        call(plugin)
+        config = json.loads(plugin.plugin.logs[0].text)
+        assert config["settings"] == {"unit": "F", "key": "***"}
+        assert config["environment"] == {"KEY": "***"}
+
+
+def test_a_secret_in_a_file_has_to_be_in_a_folder_that_the_test_names(tmp_path: Path) -> None:
+    secret = tmp_path / "secrets" / "token"
+    secret.parent.mkdir()
+    secret.write_text("no secret")
+    built = framework(tmp_path, wat(), f'[settings]\ntoken = "file:{secret}"\n')
+    with built.build_sync() as plugin, pytest.raises(LoadFailed, match="--secrets"):
+        call(plugin)
+    with built.secret_folders(secret.parent).build_sync() as plugin:
+        assert call(plugin) == 1
+
+
+# Other plugins.
+
+
+def test_the_plugins_beside_it_can_be_called_on_the_same_clock(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "callee", asking("get_time"))
+    built = framework(tmp_path, relaying("callee"), needing("callee")).other_plugins(tmp_path).start_time(1_000)
+    with built.build_sync() as plugin:
+        assert call(plugin)["ok"]["ok"]["timestamp"] == 1_000
+        plugin.initialize_plugin({"again": True})
+        assert call(plugin)["ok"]["ok"]["timestamp"] == 1_000
+
+
+def test_one_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "other", b"\0asm")
+    built = framework(tmp_path, wat()).other_plugins(tmp_path)
+    with built.build_sync() as plugin, pytest.raises(LoadFailed, match=r"other\.wasm"):
+        call(plugin)
 
 
 # HTTP.

@@ -96,7 +96,7 @@ class PluginUnderTest:
         """
         if function != HANDLE_REQUEST:
             raise ValueError(f"a plugin answers requests by {HANDLE_REQUEST!r}, and by no {function!r}")
-        plugin = self._bed.plugin or await self._bed.load()
+        plugin = self._bed.loaded() or await self._bed.load()
         outcome = await self.run(request)
         if self._web is not None and self._web.not_faked:
             asked = ", ".join(self._web.not_faked)
@@ -108,7 +108,7 @@ class PluginUnderTest:
 
     async def run(self, request: PluginRequest) -> Outcome:
         """The same, without an exception for what came of it: a URL without an answer ends it as `unavailable`."""
-        plugin = self._bed.plugin or await self._bed.load()
+        plugin = self._bed.loaded() or await self._bed.load()
         self._outcome = None
         if self._web is not None:
             self._web.begin()

@@ -112,9 +112,8 @@ class Testbed:
         self._folder = folder
         self._storage = storage
 
-    @property
-    def plugin(self) -> Plugin | None:
-        """The one under test, while it is loaded."""
+    def loaded(self) -> Plugin | None:
+        """The one under test, while it is there."""
         return self._keeper.loaded_from(self._files)
 
     async def load(self, settings: Mapping[str, Any] | None = None) -> Plugin:
@@ -124,23 +123,27 @@ class Testbed:
         still.
         """
         self._loader.settings = settings
-        if self._folder is not None and self.plugin is None:
-            await self._load_folder(self._folder)
-            if self.plugin is not None:
-                return self.plugin
-        return await self._keeper.load(self._files)
+        if self._folder is None or self.loaded() is not None:
+            return await self._keeper.load(self._files)
+        await self._load_folder(self._folder)
+        return self.loaded() or await self._keeper.load(self._files)
 
     async def _load_folder(self, folder: Path) -> None:
-        found = await asyncio.to_thread(lambda: [read_pair(files) for files in find_plugins(folder)])
+        found = await asyncio.to_thread(lambda: [read_pair(self._as_named(files)) for files in find_plugins(folder)])
         await self._keeper.load_all([step for step in plan(found, self._keeper.standing()) if isinstance(step, Load)])
         for _, refusal in sorted(self._keeper.refusals.items(), key=lambda item: item[0].wasm):
             raise refusal.error
 
+    def _as_named(self, files: PluginFiles) -> PluginFiles:
+        """The pair under test by the paths that the test has for it, however the folder is written."""
+        return self._files if files.wasm.absolute() == self._files.wasm.absolute() else files
+
     def stored(self) -> dict[str, Any]:
         """What it has in its storage. Raises ValueError before it is loaded."""
-        if self.plugin is None:
+        plugin = self.loaded()
+        if plugin is None:
             raise ValueError("the plugin has not been loaded yet")
-        return {key.decode(): from_json(value) for key, value in self._storage.contents(self.plugin.name).items()}
+        return {key.decode(): from_json(value) for key, value in self._storage.contents(plugin.name).items()}
 
     async def close(self) -> None:
         """Let each plugin run its `shutdown`. Idempotent."""
