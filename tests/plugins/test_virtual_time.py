@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,7 +71,8 @@ class Told:
     @classmethod
     def by(cls, plugin: SyncPluginUnderTest) -> Told:
         printed = base64.b64decode(plugin.call_plugin_function("handle_request", GO).result["base64"])
-        return cls(*(int.from_bytes(printed[at : at + 8], "little") for at in (1, 9, 17, 25)), printed[33:])
+        before, before_monotonic, after, after_monotonic = struct.unpack_from("<4Q", printed, 1)
+        return cls(before, before_monotonic, after, after_monotonic, printed[33:])
 
     @property
     def slept_ns(self) -> int:

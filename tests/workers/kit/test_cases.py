@@ -10,7 +10,8 @@ import pytest
 
 from warren.manifests import ManifestError
 from warren.plugins import GuestMessage, HostCall, LogLine, Outcome
-from warren.workers.kit.cases import Expected, find_cases, judge, read_cases
+from warren.workers.kit.cases import Expected, find_cases, read_cases
+from warren.workers.kit.judging import Ended, judge
 
 OK: Final = Outcome(
     "ok",
@@ -59,17 +60,17 @@ JUDGED: Final[list[tuple[Outcome, str, list[str]]]] = [
 @pytest.mark.parametrize(("outcome", "expect", "told"), JUDGED)
 def test_an_outcome_is_held_against_what_is_expected(outcome: Outcome, expect: str, told: list[str]) -> None:
     expected = Expected.model_validate(tomllib.loads(expect))
-    assert [mismatch.what for mismatch in judge(expected, outcome)] == told
+    assert [mismatch.what for mismatch in judge(expected, Ended(outcome))] == told
 
 
 def test_a_mismatch_has_both_sides() -> None:
-    (mismatch,) = judge(Expected.model_validate({"includes": {"words": 4}}), OK)
+    (mismatch,) = judge(Expected.model_validate({"includes": {"words": 4}}), Ended(OK))
     assert mismatch.expected == {"words": 4}
     assert mismatch.actual["words"] == 3
 
 
 def test_a_wrong_outcome_says_what_went_wrong() -> None:
-    (mismatch,) = judge(Expected(), TRAPPED)
+    (mismatch,) = judge(Expected(), Ended(TRAPPED))
     assert mismatch.actual == "trap: wasm trap: unreachable"
 
 

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from ..kit.building import BUILT
 from ..kit.case_runs import Surroundings, Tried, try_all
-from ..kit.cases import PATTERN, Case, Cases, Mismatch, find_cases
+from ..kit.cases import PATTERN, Case, Cases, find_cases
 from ..kit.errors import KitError
+from ..kit.judging import Mismatch
 from ..kit.project import MANIFEST_NAME
 from ..text import printable
 from .exit_codes import ExitCode
@@ -39,7 +40,7 @@ def run(
     if not files:
         of_that_name = "" if only is None else f" with {only!r} in its name"
         raise WrongUsage(f"{folder} has no case{of_that_name}", f"cases stand in files {PATTERN}")
-    around = Surroundings(_built(folder, plugins), chosen_policy(policy), secrets)
+    around = Surroundings(_built(folder, plugins), None if policy is None else chosen_policy(policy), secrets)
     try:
         tried = asyncio.run(_run(files, around, folder, tell=not as_json))
     except KitError as error:
@@ -83,9 +84,7 @@ def _print(one: Tried, folder: Path) -> None:
     console = stdout()
     word, colour = ("failed", "bold red") if one.mismatches else ("passed", "green")
     place = printable(str(one.path.relative_to(folder)))
-    line = Text.assemble(
-        (word, colour), f"  {place}: {printable(one.case.name)}  ", (f"{one.outcome.fuel:,} fuel", "dim")
-    )
+    line = Text.assemble((word, colour), f"  {place}: {printable(one.case.name)}  ", (f"{one.fuel:,} fuel", "dim"))
     console.print(line, soft_wrap=True)
     for mismatch in one.mismatches:
         for text in _difference(mismatch):
@@ -112,7 +111,7 @@ def _data(one: Tried) -> dict[str, Any]:
         "name": one.case.name,
         "passed": not one.mismatches,
         "outcome": one.outcome.kind,
-        "fuel": one.outcome.fuel,
+        "fuel": one.fuel,
         "mismatches": [
             {"what": mismatch.what, "expected": mismatch.expected, "actual": mismatch.actual}
             for mismatch in one.mismatches
