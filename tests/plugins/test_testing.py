@@ -130,9 +130,19 @@ def test_the_plugins_beside_it_can_be_called_on_the_same_clock(tmp_path: Path) -
         assert call(plugin)["ok"]["ok"]["timestamp"] == 1_000
 
 
-def test_one_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+def test_beside_others_it_is_loaded_anew_with_other_settings_too(tmp_path: Path) -> None:
+    with framework(tmp_path, wat(more=CONFIG)).other_plugins(tmp_path).build_sync() as plugin:
+        for number in (1, 2):
+            plugin.initialize_plugin({"number": number})
+            call(plugin)
+            assert json.loads(plugin.plugin.logs[0].text)["settings"] == {"number": number}
+
+
+def test_one_that_it_may_call_and_cannot_be_loaded_is_told_and_others_do_not_matter(tmp_path: Path) -> None:
     write_plugin(tmp_path, "other", b"\0asm")
-    built = framework(tmp_path, wat()).other_plugins(tmp_path)
+    with framework(tmp_path, wat()).other_plugins(tmp_path).build_sync() as plugin:
+        assert call(plugin) == 1
+    built = framework(tmp_path, wat(), needing("other", optional=True)).other_plugins(tmp_path)
     with built.build_sync() as plugin, pytest.raises(LoadFailed, match=r"other\.wasm"):
         call(plugin)
 

@@ -67,7 +67,7 @@ class PluginTestFramework:
         return self
 
     def other_plugins(self, folder: Path | str) -> Self:
-        """Where those are that it may call. All of them are loaded with it, on the same clock, web and storage."""
+        """Where those are that it may call: they are loaded with it, by the same clock and on the same web."""
         self._folder = Path(folder)
         return self
 

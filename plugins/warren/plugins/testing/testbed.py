@@ -1,4 +1,4 @@
-"""What is loaded for a test: the plugin, as the test has it, and others that it may call, as a worker has them.
+"""What is loaded for a test: the plugin, as the test has it, and those that it may call, as a worker has them.
 
 It is a manager in small, by the same keeper and the same loader. What differs is what the plugin under test is granted
 and given, and whom host functions reach.
@@ -7,7 +7,7 @@ and given, and whom host functions reach.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from warren.manifests.policy import SomeLimits
 
 from ..checks import CheckedPlugin, check_plugin
 from ..errors import LoadFailed
-from ..files import PluginFiles, find_plugins, read_pair
+from ..files import OnDisk, PluginFiles, find_plugins, read_pair
 from ..keeper import Keeper
 from ..loading import Loader
 from ..plugin import Plugin
@@ -95,7 +95,7 @@ class SubjectLoader(Loader):
 
 
 class Testbed:
-    """Loads the subject, and with it what else is in `folder`. For one event loop."""
+    """Loads the subject, and with it those in `folder` that it may call. For one event loop."""
 
     def __init__(
         self,
@@ -119,24 +119,33 @@ class Testbed:
     async def load(self, settings: Mapping[str, Any] | None = None) -> Plugin:
         """Load it, with these settings in the place of its manifest's. Again: load it anew.
 
-        Raises `ManifestError` or `LoadFailed`, also for another plugin in the folder; what was loaded before is there
-        still.
+        Raises `ManifestError` or `LoadFailed`, also for one that it may call, and for any manifest in the folder; what
+        was loaded before is there still.
         """
         self._loader.settings = settings
-        if self._folder is None or self.loaded() is not None:
-            return await self._keeper.load(self._files)
-        await self._load_folder(self._folder)
-        return self.loaded() or await self._keeper.load(self._files)
+        if self._folder is not None and self.loaded() is None:
+            await self._load_folder(self._folder)
+            if (plugin := self.loaded()) is not None:
+                return plugin
+        return await self._keeper.load(self._files)
 
     async def _load_folder(self, folder: Path) -> None:
-        found = await asyncio.to_thread(lambda: [read_pair(self._as_named(files)) for files in find_plugins(folder)])
+        found = await asyncio.to_thread(self._needed, folder)
         await self._keeper.load_all([step for step in plan(found, self._keeper.standing()) if isinstance(step, Load)])
         for _, refusal in sorted(self._keeper.refusals.items(), key=lambda item: item[0].wasm):
             raise refusal.error
 
-    def _as_named(self, files: PluginFiles) -> PluginFiles:
-        """The pair under test by the paths that the test has for it, however the folder is written."""
-        return self._files if files.wasm.absolute() == self._files.wasm.absolute() else files
+    def _needed(self, folder: Path) -> list[OnDisk]:
+        """The pair under test, and those that it may call, and that they may."""
+        others = [(files, files.read_manifest()) for files in find_plugins(folder) if not self._is_subject(files)]
+        names = _callees(self._files.read_manifest(), [manifest for _, manifest in others])
+        return [
+            read_pair(files) for files in (self._files, *(one for one, manifest in others if manifest.name in names))
+        ]
+
+    def _is_subject(self, files: PluginFiles) -> bool:
+        """However the folder's path is written."""
+        return files.wasm.absolute() == self._files.wasm.absolute()
 
     def stored(self) -> dict[str, Any]:
         """What it has in its storage. Raises ValueError before it is loaded."""
@@ -148,6 +157,17 @@ class Testbed:
     async def close(self) -> None:
         """Let each plugin run its `shutdown`. Idempotent."""
         await self._keeper.close()
+
+
+def _callees(caller: Manifest, others: Sequence[Manifest]) -> set[str]:
+    """The names of all that it depends on, and that those do."""
+    names: set[str] = set()
+    coming = [caller]
+    while coming:
+        new = {one.name for one in coming.pop().dependencies} - names
+        names |= new
+        coming += [manifest for manifest in others if manifest.name in new]
+    return names
 
 
 def _lowered(policy: Policy, ceilings: SomeLimits) -> Policy:

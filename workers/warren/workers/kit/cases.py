@@ -38,7 +38,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, Field, PlainValidator, StrictFloat, StrictInt, StrictStr
 
@@ -54,6 +54,8 @@ from warren.plugins.testing import VirtualClock
 
 PATTERN: Final = "*.case.toml"
 
+Item = TypeVar("Item")
+
 
 def _regular_expression(text: str) -> str:
     try:
@@ -61,6 +63,13 @@ def _regular_expression(text: str) -> str:
     except re.error as error:
         raise ValueError(f"this is no regular expression: {error}") from None
     return text
+
+
+def _some(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Not by `min_length`, which counts the items that are right, and is told beside what is wrong with the others."""
+    if not items:
+        raise ValueError("there has to be one at least")
+    return items
 
 
 def _moment(value: object) -> datetime:
@@ -174,7 +183,7 @@ class Case(Section):
     data: Any = None
     given: Given = Given()
     expect: Expected = Expected()
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)] | None = None
+    steps: Annotated[tuple[Step, ...], AfterValidator(_some)] | None = None
 
     @property
     def requests(self) -> tuple[Step, ...]:
@@ -185,7 +194,7 @@ class Case(Section):
 class _CaseFile(Section):
     plugin: StrictStr | None = None
     given: Given = Given()
-    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+    cases: Annotated[tuple[Case, ...], AfterValidator(_some)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,111 @@
+"""Running cases: those in `cases/` hold, or do not, with real plugins in the real sandbox."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+from pydantic_core import from_json
+
+from tests.guests import answering, asking_what_it_is_asked, write_plugin
+from tests.plugins.test_virtual_time import WHILE_NS, sleeping
+from tests.plugins.test_wasi import clock_subscription
+from warren.manifests import ManifestError, Policy
+from warren.plugins import LoadFailed, PluginNotFound
+from warren.workers.kit.case_runs import Surroundings, Tried, try_all
+from warren.workers.kit.cases import Cases, find_cases, read_cases
+
+CASES: Final = Path(__file__).parent / "cases"
+
+ASKER: Final = """
+[capabilities]
+required = ["storage"]
+optional = ["network"]
+[permissions]
+network_hosts = ["*.example.com"]
+environment_vars = ["KEY", "WHO"]
+[settings]
+kept = true
+unit = "K"
+who = "manifest"
+key = "env:KEY"
+"""
+
+#: Tells its configuration to the log.
+CONFIGURED: Final = """
+  (func (export "initialize") (param $at i32) (param $length i32) (result i32)
+    (call $log (i32.const 2) (local.get $at) (local.get $length)) (i32.const 0))"""
+
+
+@pytest.fixture(scope="module")
+def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plugins")
+    write_plugin(folder, "asker", asking_what_it_is_asked(CONFIGURED), ASKER)
+    write_plugin(folder, "sleeper", sleeping(clock_subscription(WHILE_NS)), '[runtime]\nstreams = "text"\n')
+    return folder
+
+
+async def tried(files: tuple[Cases, ...], around: Surroundings) -> list[Tried]:
+    return [one async for one in try_all(files, around)]
+
+
+async def test_these_cases_hold(plugins: Path, subtests: pytest.Subtests) -> None:
+    began = time.monotonic()
+    for one in await tried(find_cases(CASES / "holds"), Surroundings(plugins)):
+        with subtests.test(one.case.name):
+            assert one.mismatches == ()
+    assert time.monotonic() - began < WHILE_NS / 1e9  # the sleepers did not wait
+
+
+async def test_these_do_not_and_it_is_told_what_does_not(plugins: Path, subtests: pytest.Subtests) -> None:
+    for one in await tried(find_cases(CASES / "fails"), Surroundings(plugins)):
+        with subtests.test(one.case.name):
+            assert [mismatch.what for mismatch in one.mismatches] == [one.case.name]
+
+
+def one_case(text: str, plugin: str = "asker") -> tuple[Cases, ...]:
+    return (read_cases(f'plugin = "{plugin}"\n[[cases]]\nname = "a"\n{text}\n'.encode(), Path("a.case.toml")),)
+
+
+GET_TIME: Final = 'action = "get_time"\n'
+
+
+async def test_without_a_policy_only_what_a_case_fakes_is_granted(plugins: Path) -> None:
+    with pytest.raises(LoadFailed, match="requires the capability 'storage'"):
+        await tried(one_case(GET_TIME + 'given = { environment = { KEY = "k" } }'), Surroundings(plugins))
+    with pytest.raises(LoadFailed, match="the variable KEY is not granted"):
+        await tried(one_case(GET_TIME + "given = { storage = {} }"), Surroundings(plugins))
+
+
+async def test_a_policy_decides_whatever_is_faked(plugins: Path) -> None:
+    case = one_case(GET_TIME + 'given = { environment = { KEY = "k" }, storage = {}, http = [] }')
+    with pytest.raises(LoadFailed, match="requires the capability 'storage'"):
+        await tried(case, Surroundings(plugins, Policy()))
+    policy = Policy(frozenset({"storage"}), frozenset({"KEY"}))
+    (one,) = await tried(case, Surroundings(plugins, policy))
+    assert one.mismatches == ()
+
+
+async def test_what_is_not_mentioned_is_the_real_thing(plugins: Path) -> None:
+    case = one_case(GET_TIME + 'given = { environment = { KEY = "k" }, storage = {} }')
+    (one,) = await tried(case, Surroundings(plugins))
+    assert abs(from_json(one.outcome.response)["result"]["ok"]["timestamp"] - time.time()) < 60
+
+
+async def test_of_several_versions_the_highest_release_is_tried(tmp_path: Path) -> None:
+    for version in ("1.9.0", "1.10.0", "2.0.0-rc.1"):
+        answer = f'{{"success":true,"result":"{version}","error":null}}'
+        write_plugin(tmp_path, "many", answering(answer), version=version, stem=version)
+    (one,) = await tried(one_case('action = "go"\nexpect = { result = "1.10.0" }', "many"), Surroundings(tmp_path))
+    assert one.mismatches == ()
+
+
+async def test_a_plugin_that_is_not_there_and_one_beside_it_that_is_broken_are_told(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "there")
+    with pytest.raises(PluginNotFound, match="absent"):
+        await tried(one_case('action = "go"', "absent"), Surroundings(tmp_path))
+    write_plugin(tmp_path, "broken", manifest_extra="colour = 1\n")
+    with pytest.raises(ManifestError, match=r"broken\.toml:4"):
+        await tried(one_case('action = "go"', "there"), Surroundings(tmp_path))
