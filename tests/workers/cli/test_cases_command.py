@@ -130,3 +130,31 @@ def test_a_project_is_built_first(tmp_path: Path) -> None:
     write_plugin(tmp_path / "build", "hello", wat())
     (tmp_path / "a.case.toml").write_text('[[cases]]\nname = "answers"\naction = "go"\n')
     assert warren("test", tmp_path).code == ExitCode.OK
+
+
+STEPS: Final = """
+[[cases]]
+name = "by steps"
+given.time = 2026-01-01T00:00:00Z
+[[cases.steps]]
+action = "go"
+[[cases.steps]]
+after_seconds = 1
+action = "go"
+expect = { result = 2 }
+"""
+
+
+def test_of_a_case_in_steps_it_is_told_which_does_not_hold_and_the_fuel_of_all(good: Path) -> None:
+    (good / "a.case.toml").write_text(HOLDS + STEPS)
+    ran = warren("test", good)
+    assert "        step 2, go: result: expected (-), and got (+)\n        -2\n        +1\n" in ran.out
+    one, two = warren("test", good, "--json").json["cases"]
+    assert two["fuel"] == 2 * one["fuel"]
+
+
+def test_host_functions_that_are_not_installed_are_told(good: Path) -> None:
+    (good / "a.case.toml").write_text(HOLDS)
+    ran = warren("test", good, "--host-functions", "nothing")
+    assert "nothing" in ran.err
+    assert (ran.code, ran.out) == (ExitCode.FAILED, "")

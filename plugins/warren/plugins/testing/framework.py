@@ -24,7 +24,8 @@ from ..audit import Audit
 from ..calls import CALL_PLUGIN, PluginCalls
 from ..errors import LoadFailed
 from ..files import PluginFiles
-from ..host import STANDARD_FUNCTIONS, HostSession
+from ..host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from ..host_functions import EmbedderFunction, with_embedders
 from ..keeper import DEFAULT_MAX_PLUGINS, Keeper
 from ..network import HttpRequests
 from ..network_request import HTTP_REQUEST
@@ -52,6 +53,7 @@ class PluginTestFramework:
         self._settings: dict[str, Any] = {}
         self._variables: dict[str, str] | None = None
         self._secrets: tuple[Path, ...] = ()
+        self._functions: tuple[EmbedderFunction[..., Any], ...] = ()
         self._web: FakeWeb | None = FakeWeb()
         self._stored: dict[str, Any] = {}
         self._start: datetime | float | None = DEFAULT_START_S
@@ -112,6 +114,11 @@ class PluginTestFramework:
     def secret_folders(self, *folders: Path) -> Self:
         """Where files may be that settings name as their secrets."""
         self._secrets = folders
+        return self
+
+    def host_functions(self, *functions: EmbedderFunction[..., Any]) -> Self:
+        """What it can call besides Warren's own; see `host_function`."""
+        self._functions = functions
         return self
 
     def fake_http(
@@ -182,16 +189,17 @@ class PluginTestFramework:
         def find(name: str, requirement: VersionReq) -> Plugin:
             return keeper.loaded.find(name, requirement)
 
+        standard: dict[str, HostFunction] = {
+            CALL_PLUGIN: PluginCalls(find),
+            HTTP_REQUEST: self._web.http_request() if self._web else HttpRequests(),
+            **functions.by_name(),
+            **STANDARD_FUNCTIONS,
+        }
         loader = SubjectLoader(
             subject,
             storage,
             policy,
-            {
-                CALL_PLUGIN: PluginCalls(find),
-                HTTP_REQUEST: self._web.http_request() if self._web else HttpRequests(),
-                **functions.by_name(),
-                **STANDARD_FUNCTIONS,
-            },
+            with_embedders(standard, self._functions),
             audit=Audit(),
             folders=PluginFolders(scratch),
             storage=functions,

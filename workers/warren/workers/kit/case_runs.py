@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import to_json
 
 from warren.manifests import Capability, Manifest, Policy
 from warren.manifests.policy import MIB
-from warren.plugins import Outcome, PluginNotFound
+from warren.plugins import EmbedderFunction, Outcome, PluginNotFound
 from warren.plugins.files import PluginFiles, find_plugins
 from warren.plugins.testing import PluginRequest, PluginTestFramework, PluginUnderTest
 
@@ -31,6 +32,7 @@ class Surroundings:
     plugins: Path
     policy: Policy | None = None
     secrets: tuple[Path, ...] = ()
+    host_functions: tuple[EmbedderFunction[..., Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def _fakes_storage(case: Case) -> bool:
 def _framework(case: Case, around: Surroundings) -> PluginTestFramework:
     given = case.given
     framework = PluginTestFramework().other_plugins(around.plugins)
-    framework.security_policy(around.policy or _granting_what_is_faked(case))
+    framework.security_policy(around.policy or _granting_what_is_faked(case)).host_functions(*around.host_functions)
     framework.secret_folders(*around.secrets).settings(given.settings).fake_storage(given.storage or {})
     for capability in given.deny:
         framework.deny_capability(capability)
