@@ -77,6 +77,19 @@ memory_data = _function("wasmtime_memory_data", c_void_p, c_void_p, c_void_p)
 memory_size = _function("wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
 global_get = _function("wasmtime_global_get", None, c_void_p, c_void_p, c_void_p)
 trap_new = _function("wasmtime_trap_new", c_void_p, c_char_p, c_size_t)
+error_new = _function("wasmtime_error_new", c_void_p, c_char_p)
+component_instantiate_async = _function("wasmtime_component_linker_instantiate_async", c_void_p, *[c_void_p] * 5)
+component_call_async = _function(
+    "wasmtime_component_func_call_async", c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p
+)
+component_function = _function("wasmtime_component_instance_get_func", c_bool, *[c_void_p] * 4)
+component_value_new = _function("wasmtime_component_val_new", c_void_p, c_void_p)
+component_value_delete = _function("wasmtime_component_val_delete", None, c_void_p)
+component_record_new = _function("wasmtime_component_valrecord_new", None, c_void_p, c_size_t, c_void_p)
+component_list_new = _function("wasmtime_component_vallist_new", None, c_void_p, c_size_t, c_void_p)
+component_tuple_new = _function("wasmtime_component_valtuple_new", None, c_void_p, c_size_t, c_void_p)
+bytes_new = _function("wasm_byte_vec_new", None, c_void_p, c_size_t, c_char_p)
+_error_trace = _function("wasmtime_error_wasm_trace", None, c_void_p, c_void_p)
 _trap_code = _function("wasmtime_trap_code", c_bool, c_void_p, c_void_p)
 
 #: `wasmtime_val_t` is a kind and, eight bytes on, the bits of the value.
@@ -187,14 +200,28 @@ def take_trap(pointer: int) -> Failure:
     code = c_int()
     has_code = _trap_code(pointer, ctypes.addressof(code))
     trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(native.wasm_trap_t)))
-    frames = tuple(
-        Frame(each.func_name, each.func_index, each.func_offset, each.module_offset)
-        for each in trap.frames
-        if each.module_name != HIDDEN_MODULE
-    )
+    frames = tuple(_frame(each) for each in trap.frames if each.module_name != HIDDEN_MODULE)
     # The message tells the frames too, and then, last, what happened.
     reason = trap.message.rpartition("wasm trap: ")[2].strip()
     return Failure(wasmtime.TrapCode(code.value) if has_code else None, reason, frames)
+
+
+def take_component_error(pointer: int) -> Failure:
+    """The same of a component, whose traps come as errors: it has frames, and no code."""
+    error = wasmtime.WasmtimeError._from_ptr(ctypes.cast(pointer, POINTER(native.wasmtime_error_t)))
+    trace = native.wasm_frame_vec_t()
+    _error_trace(pointer, ctypes.addressof(trace))
+    try:
+        frames = tuple(_frame(wasmtime.Frame._from_ptr(trace.data[index], trace)) for index in range(trace.size))
+    finally:
+        native.wasm_frame_vec_delete(ctypes.byref(trace))
+    # It tells the frames, with names that are the guest's; and then, last, what happened.
+    reason = str(error).rpartition("Caused by:")[2].rpartition("wasm trap: ")[2]
+    return Failure(None, " ".join(reason.split()), frames)
+
+
+def _frame(frame: wasmtime.Frame) -> Frame:
+    return Frame(frame.func_name, frame.func_index, frame.func_offset, frame.module_offset)
 
 
 def take_error(pointer: int) -> Failure:
@@ -207,6 +234,24 @@ def take_error(pointer: int) -> Failure:
 AnsweringCallback: Final = native.wasmtime_func_callback_t
 SuspendingCallback: Final = native.wasmtime_func_async_callback_t
 Continuation: Final = native.wasmtime_func_async_continuation_callback_t
+
+#: The same of a component.
+AnsweringComponentCallback: Final = native.wasmtime_component_func_callback_t
+SuspendingComponentCallback: Final = native.wasmtime_component_func_async_callback_t
+
+#: What goes into a component's functions and comes out, and the kinds that Warren knows.
+ComponentValue: Final = native.wasmtime_component_val_t
+ComponentField: Final = native.wasmtime_component_valrecord_entry_t
+ComponentInstance: Final = native.wasmtime_component_instance_t
+ComponentFunction: Final = native.wasmtime_component_func_t
+U8: Final[int] = _ffi.WASMTIME_COMPONENT_U8.value
+U32: Final[int] = _ffi.WASMTIME_COMPONENT_U32.value
+U64: Final[int] = _ffi.WASMTIME_COMPONENT_U64.value
+STRING: Final[int] = _ffi.WASMTIME_COMPONENT_STRING.value
+LIST: Final[int] = _ffi.WASMTIME_COMPONENT_LIST.value
+RECORD: Final[int] = _ffi.WASMTIME_COMPONENT_RECORD.value
+TUPLE: Final[int] = _ffi.WASMTIME_COMPONENT_TUPLE.value
+RESULT: Final[int] = _ffi.WASMTIME_COMPONENT_RESULT.value
 
 #: The null pointer that says that there is nothing to finalize.
 NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, c_void_p)()
@@ -233,6 +278,23 @@ def define_function(
         None,
         NO_FINALIZER,
     )
+    if error:
+        raise wasmtime.WasmtimeError._from_ptr(error)
+
+
+def define_component_function(instance: Any, name: str, callback: Any, *, suspends: bool) -> None:
+    """Define a function of an imported instance, a `LinkerInstance`; `callback` as in `define_function`.
+
+    Whatever type a component imports it with, wasmtime takes: the types have to have been checked. The callback has to
+    live for ever.
+    """
+    define = (
+        native.wasmtime_component_linker_instance_add_func_async
+        if suspends
+        else native.wasmtime_component_linker_instance_add_func
+    )
+    encoded = name.encode()
+    error = define(instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, NO_FINALIZER)
     if error:
         raise wasmtime.WasmtimeError._from_ptr(error)
 

@@ -1,4 +1,4 @@
-"""How wasmtime calls a function that a module imports: two kinds of callback, made from plain Python functions.
+"""How wasmtime calls a function that a guest imports: two kinds of callback, made from plain Python functions.
 
 They run on wasmtime's stack, inside a poll. An exception that left one of them would be lost or abort the process, so
 each catches everything, leaves the fault on its guest, and returns: one that answers at once does so with a trap, one
@@ -11,7 +11,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import bindings
-from .bindings import NO_FINALIZER, AnsweringCallback, Continuation, SuspendingCallback
+from .bindings import (
+    NO_FINALIZER,
+    AnsweringCallback,
+    AnsweringComponentCallback,
+    Continuation,
+    SuspendingCallback,
+    SuspendingComponentCallback,
+)
 from .errors import GuestFault
 from .guest import Guest, Suspension, guests
 
@@ -46,27 +53,71 @@ def suspending(begin: Callable[[Guest, Any, Any], Suspension | None]) -> Any:
     """
 
     def callback(_environment: Any, caller: Any, arguments: Any, _count: int, results: Any, *rest: Any) -> None:
-        guest = None
-        continuation = rest[-1][0]
-        continuation.finalizer = NO_FINALIZER
-        continuation.callback = _NEVER
-        continuation.env = None
-        try:
-            guest = _calling(caller)
-            _check_not_suspended(guest)
-            guest.host_call = begin(guest, arguments, results[0])
-            continuation.env = guest.number
-            continuation.callback = _READY if guest.host_call is None else _STEP
-        except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-            _blame(guest, error)
+        _begin(begin, _calling, caller, rest[-1][0], (arguments, results[0]))
 
     return SuspendingCallback(callback)
+
+
+def answering_component(call: Callable[[Guest, Any, Any], None]) -> Any:
+    """`answering`, for an import of a component."""
+
+    def callback(
+        _environment: Any, context: Any, _type: Any, arguments: Any, _count: int, results: Any, _results: int
+    ) -> int:
+        guest = None
+        try:
+            guest = _calling_from(context)
+            call(guest, arguments, results)
+        except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
+            _blame(guest, error)
+            return int(bindings.error_new(b"host"))
+        return 0
+
+    return AnsweringComponentCallback(callback)
+
+
+def suspending_component(begin: Callable[[Guest, Any, Any], Suspension | None]) -> Any:
+    """`suspending`, for an import of a component."""
+
+    def callback(
+        _environment: Any, context: Any, _type: Any, arguments: Any, _count: int, results: Any, *rest: Any
+    ) -> None:
+        _begin(begin, _calling_from, context, rest[-1][0], (arguments, results[0]))
+
+    return SuspendingComponentCallback(callback)
+
+
+def _begin(
+    begin: Callable[[Guest, Any, Any], Suspension | None],
+    calling: Callable[[Any], Guest],
+    caller: Any,
+    continuation: Any,
+    given: tuple[Any, Any],
+) -> None:
+    guest = None
+    continuation.finalizer = NO_FINALIZER
+    continuation.callback = _NEVER
+    continuation.env = None
+    try:
+        guest = calling(caller)
+        _check_not_suspended(guest)
+        guest.host_call = begin(guest, *given)
+        continuation.env = guest.number
+        continuation.callback = _READY if guest.host_call is None else _STEP
+    except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
+        _blame(guest, error)
 
 
 def _calling(caller: Any) -> Guest:
     address = bindings.address(caller)
     guest = guests[bindings.context_data(bindings.caller_context(address))]
     guest.enter_host_call(address)
+    guest.charge(HOST_CALL_FUEL, slice_fuel=HOST_CALL_SLICE_FUEL)
+    return guest
+
+
+def _calling_from(context: Any) -> Guest:
+    guest = guests[bindings.context_data(bindings.address(context))]
     guest.charge(HOST_CALL_FUEL, slice_fuel=HOST_CALL_SLICE_FUEL)
     return guest
 

@@ -23,6 +23,8 @@ from warren.manifests import (
 from .abi import AnyAbi
 from .actions import Actions
 from .backtrace import SourceLines, read_source_lines, without_debug_sections
+from .component_abi import check_component
+from .component_binary import is_component, read_component
 from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
 from .extism_abi import ExtismAbi, check_extism
@@ -69,7 +71,7 @@ def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
         abi, wasm = check_module(module, granted.limits.memory_bytes, manifest.runtime)
     except ModuleRefused as error:
         raise LoadFailed(str(files.wasm), error.reason) from error
-    lines = read_source_lines(module, wasm)
+    lines = None if is_component(module) else read_source_lines(module, wasm)
     return CheckedPlugin(manifest, granted, actions, abi, wasm, lines, digest_of(text, module))
 
 
@@ -78,21 +80,41 @@ def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) ->
 
     `runtime` is the manifest's, which may say the ABI, too, and is refused when it is not the module's.
     """
+    if is_component(data):
+        return _check_component(data, memory_bytes, runtime)
     module = read_module(data)
     name, sign = recognised(module)
+    _check_runtime(runtime, name, sign)
+    abi = _ABI_CHECKS[name](module, runtime)
+    if runtime.snapshot:
+        fit_for_snapshot(abi)
+    pages = (0 if module.memory is None else module.memory.min_pages) + (KERNEL_PAGES if name == "extism" else 0)
+    _check_memory(pages * PAGE_BYTES, memory_bytes)
+    return abi, without_debug_sections(with_growth_witness(data))
+
+
+def _check_component(data: bytes, memory_bytes: int, runtime: Runtime) -> tuple[AnyAbi, bytes]:
+    _check_runtime(runtime, "component", "it is a component, not a core module")
+    info = read_component(data)
+    abi = check_component(info)
+    if runtime.snapshot:
+        fit_for_snapshot(abi)
+    _check_memory(info.min_memory_bytes + info.little_bytes, memory_bytes)
+    return abi, info.wasm
+
+
+def _check_runtime(runtime: Runtime, name: AbiName, sign: str) -> None:
     if runtime.abi not in (None, name):
         raise ModuleRefused(f"the manifest has [runtime] abi = {runtime.abi!r}, and the module is {name!r}: {sign}")
     if name != "wasi" and (runtime.args is not None or runtime.streams != "json"):
         raise ModuleRefused(
             f"[runtime] args and streams are for the ABI 'wasi' alone, and the module is {name!r}: {sign}"
         )
-    abi = _ABI_CHECKS[name](module, runtime)
-    if runtime.snapshot:
-        fit_for_snapshot(abi)
-    pages = (0 if module.memory is None else module.memory.min_pages) + (KERNEL_PAGES if name == "extism" else 0)
-    if pages * PAGE_BYTES > memory_bytes:
-        raise ModuleRefused(f"starts with {pages * PAGE_BYTES:,} bytes of memory; its limit is {memory_bytes:,}")
-    return abi, without_debug_sections(with_growth_witness(data))
+
+
+def _check_memory(begins_with: int, limit: int) -> None:
+    if begins_with > limit:
+        raise ModuleRefused(f"starts with {begins_with:,} bytes of memory; its limit is {limit:,}")
 
 
 def recognised(module: ModuleInfo) -> tuple[AbiName, str]:

@@ -1,5 +1,7 @@
 """The process that compiles one untrusted module and ends: wasm on stdin, artefact on stdout, a sentence on stderr.
 
+A component is compiled as well, all of it.
+
 Compiling is where a hostile module is dangerous: a few kilobytes can ask for seconds and gigabytes, and a fault in the
 compiler is a fault of the process. So it happens here, under limits that the process puts on itself before it reads a
 byte of the module. When the parent dies, so does it.
@@ -25,6 +27,7 @@ if __name__ == "__main__":
     sys.path.append(sys.argv[1])  # last, as `site` would have it
 
 import wasmtime
+from wasmtime import _bindings as native
 
 #: Exit codes. With the first goes a sentence on stderr: what is wrong with the module.
 REFUSED: Final = 65
@@ -33,15 +36,18 @@ OUT_OF_MEMORY: Final = 71
 #: `prctl`'s number for: send me this signal when my parent dies.
 _PR_SET_PDEATHSIG: Final = 1
 
+#: The half of its version by which a component is told from a core module.
+_COMPONENT_LAYER: Final = b"\1\0"
+
 #: How wasmtime words that it was given no memory.
 _ENOMEM: Final = "os error 12"
 
 
 def configured(settings: Mapping[str, bool]) -> wasmtime.Config:
-    """A new configuration with these properties."""
+    """A new configuration with these settings, named as in wasmtime's C API: Python's has not all of them."""
     config = wasmtime.Config()
     for name, value in settings.items():
-        setattr(config, name, value)
+        getattr(native, f"wasmtime_config_{name}_set")(config.ptr(), value)
     return config
 
 
@@ -69,7 +75,12 @@ def _compiled(wasm: bytes, settings: Mapping[str, bool]) -> bytearray:
     # In one thread, so that time and memory are the module's alone and do not depend on the machine's cores. The code
     # is the same. Several modules compile side by side, each in a process of its own.
     config.parallel_compilation = False
-    return wasmtime.Module(wasmtime.Engine(config), wasm).serialize()
+    engine = wasmtime.Engine(config)
+    if wasm[6:8] == _COMPONENT_LAYER:
+        from wasmtime.component import Component  # noqa: PLC0415 - core modules do without
+
+        return Component(engine, wasm).serialize()
+    return wasmtime.Module(engine, wasm).serialize()
 
 
 def _die_with(parent: int) -> None:

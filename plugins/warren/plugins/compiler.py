@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,9 +50,16 @@ DEFAULT_LIMITS: Final = CompileLimits()
 class Compiler:
     """Compiles for every engine with the settings of `configuration`. It belongs to one event loop."""
 
-    def __init__(self, cache: ArtefactCache | None = None, *, limits: CompileLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        cache: ArtefactCache | None = None,
+        *,
+        limits: CompileLimits = DEFAULT_LIMITS,
+        settings: Mapping[str, bool] = SETTINGS,
+    ) -> None:
         """Without a cache, everything is compiled each time."""
         self._cache = cache
+        self._settings = settings
         self._limits = limits
         self._places = asyncio.Semaphore(len(os.sched_getaffinity(0)))
         self._under_way: dict[bytes, _Job] = {}
@@ -80,7 +88,7 @@ class Compiler:
             if cached is not None:
                 return cached
         async with self._places:
-            artefact = await _compile_in_child(wasm, self._limits)
+            artefact = await _compile_in_child(wasm, self._settings, self._limits)
         if self._cache is not None:
             await asyncio.to_thread(self._cache.put, wasm, artefact)
         return artefact
@@ -100,8 +108,8 @@ class _Job:
             await asyncio.wait({self.task})
 
 
-async def _compile_in_child(wasm: bytes, limits: CompileLimits) -> bytes:
-    process = await _start(wasm, limits)
+async def _compile_in_child(wasm: bytes, settings: Mapping[str, bool], limits: CompileLimits) -> bytes:
+    process = await _start(wasm, settings, limits)
     try:
         async with asyncio.timeout(limits.timeout_s):
             artefact, words = await process.communicate(wasm)
@@ -115,11 +123,11 @@ async def _compile_in_child(wasm: bytes, limits: CompileLimits) -> bytes:
     return artefact
 
 
-async def _start(wasm: bytes, limits: CompileLimits) -> Process:
+async def _start(wasm: bytes, settings: Mapping[str, bool], limits: CompileLimits) -> Process:
     order = {
         "parent": os.getpid(),
         "wasm_bytes": len(wasm),
-        "settings": dict(SETTINGS),
+        "settings": dict(settings),
         "cpu_s": limits.cpu_s,
         "memory_bytes": limits.memory_bytes,
     }

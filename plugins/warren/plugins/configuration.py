@@ -4,6 +4,9 @@ Compiled code runs only in an engine with the settings that it was compiled with
 process than they run in. So the settings are a table which both are given: the child as JSON on its command line, with
 no import of ours. What does not change the code, such as how instances are allocated, is the engine's own affair.
 
+Components have settings of their own: what wasmtime puts between two components copies from memory to memory. No core
+module of a plugin may have two memories all the same.
+
 Metered by fuel alone. Fuel is the budget of a request and also what cuts a run into slices; epochs would meter the
 same code twice (1.3 to 2.6 times the cost, measured) and need a thread to tick them. Proposals that Warren has no use
 for are off, so that their bugs are not ours.
@@ -21,7 +24,7 @@ import wasmtime
 
 from .compile_child import configured
 
-#: Properties of `wasmtime.Config`. Its other defaults depend on the wasmtime version and the processor alone.
+#: As wasmtime's C API names them. Its other defaults depend on the wasmtime version and the processor alone.
 SETTINGS: Final[Mapping[str, bool]] = MappingProxyType(
     {
         "consume_fuel": True,
@@ -36,15 +39,19 @@ SETTINGS: Final[Mapping[str, bool]] = MappingProxyType(
         "wasm_wide_arithmetic": False,
         "wasm_stack_switching": False,
         "wasm_custom_page_sizes": False,
+        "wasm_component_model_async": False,
+        "concurrency_support": False,
     }
 )
+
+COMPONENT_SETTINGS: Final[Mapping[str, bool]] = MappingProxyType({**SETTINGS, "wasm_multi_memory": True})
 
 _EMPTY_MODULE: Final = b"\0asm\1\0\0\0"
 
 
-def configuration() -> wasmtime.Config:
+def configuration(settings: Mapping[str, bool] = SETTINGS) -> wasmtime.Config:
     """A new configuration with these settings, for the engine to add to what does not change the code."""
-    return configured(SETTINGS)
+    return configured(settings)
 
 
 def fingerprint(engine: wasmtime.Engine) -> str:

@@ -1,7 +1,8 @@
 """The engine: how a checked module becomes a program to run.
 
-There is one wasmtime engine per process, with one pool of instance slots, whoever asks: a pool's addresses are too
-many to have several. Compiled modules belong to it for good.
+There is one wasmtime engine per process for core modules, with one pool of instance slots, whoever asks: a pool's
+addresses are too many to have several; and one for components, without a pool, once there is one. What was compiled
+belongs to them for good.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ import faulthandler
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import wasmtime
+from wasmtime.component import Component
 
 from .artefacts import ArtefactCache
 from .bindings import address
 from .compiler import Compiler
-from .configuration import configuration, fingerprint
+from .component_binary import ComponentInfo
+from .component_guest import ComponentProgram
+from .component_imports import import_types, linker_for
+from .component_types import check_types
+from .configuration import COMPONENT_SETTINGS, configuration, fingerprint
 from .debugging import define_profile_imports
 from .errors import ModuleRefused
 from .extism_calls import define_kernel_imports
@@ -39,7 +45,15 @@ class Engine:
 
     def __init__(self, cache: Path | None = None) -> None:
         self._engine, self._linker = _of_this_process()
-        self._compiler = Compiler(None if cache is None else ArtefactCache(cache, fingerprint(self._engine)))
+        self._cache = cache
+        self._compiler = Compiler(self._artefacts(self._engine))
+
+    def _artefacts(self, engine: wasmtime.Engine) -> ArtefactCache | None:
+        return None if self._cache is None else ArtefactCache(self._cache, fingerprint(engine))
+
+    @cached_property
+    def _component_compiler(self) -> Compiler:
+        return Compiler(self._artefacts(_for_components()), settings=COMPONENT_SETTINGS)
 
     async def compile(self, wasm: bytes) -> Program:
         """Compile, in a process of its own. Raises `ModuleRefused` or `CompilationFailed`."""
@@ -68,6 +82,34 @@ class Engine:
             module=module,
             module_address=address(module.ptr()),
             user_functions=user_functions,
+        )
+
+    async def compile_component(
+        self, wasm: bytes, info: ComponentInfo, exports: Mapping[str, Mapping[str, str]]
+    ) -> ComponentProgram:
+        """The same for a component; `exports` are the functions that will be called, with their types."""
+        artefact = await self._component_compiler.compile(wasm)
+        engine = _for_components()
+        with _refusing():
+            component = Component.deserialize(engine, artefact)
+            check_types(engine, component.type, import_types(info.imports), exports)
+            linker = linker_for(engine, component, info.imports)
+        return ComponentProgram(
+            engine,
+            (component, linker),
+            address(engine.ptr()),
+            address(component.ptr()),
+            info.min_memory_bytes,
+            linker_address=address(linker.ptr()),
+            functions={
+                (interface, name): index
+                for interface, functions in exports.items()
+                if (instance := component.get_export_index(interface)) is not None
+                for name in functions
+                if (index := component.get_export_index(name, instance)) is not None
+            },
+            memories=info.memories,
+            little_bytes=info.little_bytes,
         )
 
 
@@ -107,6 +149,12 @@ def _of_this_process() -> tuple[wasmtime.Engine, wasmtime.Linker]:
     define_wasi_imports(linker)
     define_profile_imports(linker)
     return engine, linker
+
+
+@cache
+def _for_components() -> wasmtime.Engine:
+    _of_this_process()  # first: it sets up what concerns the whole process
+    return wasmtime.Engine(configuration(COMPONENT_SETTINGS))
 
 
 def _enable_faulthandler() -> None:

@@ -7,7 +7,6 @@ function `http_request`, with all that the plugin was granted or not.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, cast
@@ -20,7 +19,7 @@ from .callbacks import answering, suspending
 from .errors import GuestFault
 from .extism_guest import ExtismGuest
 from .extism_kernel import HOST, HOST_SIGNATURES
-from .guest import Guest
+from .guest import AnswerAwaited, Guest
 from .host_imports import MAX_ARGUMENT_BYTES
 from .network_request import HTTP_REQUEST
 
@@ -40,36 +39,6 @@ def define_kernel_imports(linker: wasmtime.Linker) -> None:
         params, results = ([types[each]() for each in side] for side in (signature.params, signature.results))
         given = wasmtime.FuncType(params, results)
         bindings.define_function(linker, HOST, name, given, _CALLBACKS[name], suspends=name in _SUSPENDING)
-
-
-class _Waiting:
-    """What a guest is suspended in while a host function waits; `take` makes the kernel's answer of what it gave."""
-
-    def __init__(
-        self,
-        guest: ExtismGuest,
-        answer: Coroutine[Any, Any, bytes],
-        take: Callable[[ExtismGuest, bytes], int],
-        result: Any,
-    ) -> None:
-        self._guest = guest
-        self._task = asyncio.ensure_future(answer)
-        self._take = take
-        self._result = result
-
-    def step(self) -> bool:
-        if not self._task.done():
-            return False
-        self._result.of.i64 = self._take(self._guest, self._task.result())
-        self._guest.host_call = None
-        return True
-
-    async def wait(self, timeout_s: float) -> None:
-        await asyncio.wait((self._task,), timeout=timeout_s)
-
-    def drop(self) -> None:
-        if not self._task.cancel() and not self._task.cancelled():
-            self._task.exception()  # retrieved, so that asyncio does not complain of it
 
 
 def _read(guest: ExtismGuest, arguments: Any, at: int) -> bytes:
@@ -196,15 +165,19 @@ def _answering(call: Callable[[ExtismGuest, Any], int | None], *, kind: int) -> 
 def _suspending(
     begin: Callable[[ExtismGuest, Any], bytes | Coroutine[Any, Any, bytes]], take: Callable[[ExtismGuest, bytes], int]
 ) -> Any:
-    """The same for a function that gives what the host function answers, at once or after waiting."""
+    """The same for a function of whose host function's answer, given at once or after waiting, `take` makes its own."""
 
-    def begin_waiting(guest: Guest, arguments: Any, result: Any) -> _Waiting | None:
+    def begin_waiting(guest: Guest, arguments: Any, result: Any) -> AnswerAwaited | None:
         extism = cast("ExtismGuest", guest)
         result.kind = _I64
+
+        def give(answer: bytes) -> None:
+            result.of.i64 = take(extism, answer)
+
         answer = begin(extism, arguments)
         if not isinstance(answer, bytes):
-            return _Waiting(extism, answer, take, result)
-        result.of.i64 = take(extism, answer)
+            return AnswerAwaited(extism, answer, give)
+        give(answer)
         return None
 
     return suspending(begin_waiting)

@@ -84,14 +84,6 @@ class ExtismGuest(Guest):
         self._has_memory = bindings.instance_export(context, slots.at_instance, b"memory", 6, slots.at_memory)
         self._known_bytes = program.min_memory_bytes
 
-    async def _finish(self, future: int) -> None:
-        if bindings.future_poll(future):
-            bindings.future_delete(future)
-        else:
-            await self._finish_in_slices(future)
-        if self.slots.trap or self.slots.error:
-            raise self._end()
-
     def _define_kernel(self, linker: int) -> None:
         kernel, context = self._kernel, self.context
         env, user = ENV.encode(), USER.encode()

@@ -18,7 +18,7 @@ import asyncio
 import ctypes
 import itertools
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -55,10 +55,10 @@ _TRAPS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A compiled module with its imports resolved: what guests are instances of. The addresses are wasmtime's."""
+    """What guests are instances of, compiled, with its imports resolved. The addresses are wasmtime's."""
 
     engine: wasmtime.Engine
-    prepared: wasmtime.InstancePre
+    prepared: object
     engine_address: int
     prepared_address: int
     #: What the memory of an instance has at least.
@@ -196,6 +196,15 @@ class Guest:
             raise self._end()
         return slots.result
 
+    async def _finish(self, future: int) -> None:
+        """Poll what was begun to its end. Raises `GuestFault` when it failed."""
+        if bindings.future_poll(future):
+            bindings.future_delete(future)
+        else:
+            await self._finish_in_slices(future)
+        if self.slots.trap or self.slots.error:
+            raise self._end()
+
     def _end(self) -> GuestFault:
         """Why a call failed."""
         failure = self._take_failure("trap", "error")
@@ -246,12 +255,15 @@ class Guest:
         if failure.code is None:
             return GuestFault("unavailable", f"the sandbox could not run the guest: {failure.message}")
         if failure.code is wasmtime.TrapCode.OUT_OF_FUEL:
-            return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", backtrace)
+            return self._out_of_fuel(backtrace)
         if refused_bytes := self.refused_bytes:
             reason = f"the guest was refused {refused_bytes:,} more bytes of memory than its limit allows, and gave up"
             return GuestFault("out_of_memory", reason, backtrace)
         reason = _TRAPS.get(failure.code, f"the guest trapped: {failure.message}")
         return GuestFault("trap", reason, backtrace)
+
+    def _out_of_fuel(self, backtrace: tuple[str, ...]) -> GuestFault:
+        return GuestFault("out_of_fuel", f"the guest used up its {self._fuel:,} units of fuel", backtrace)
 
     def read_global(self, export: str) -> bytes | None:
         """The bits of an exported global, little end first, as many as its type has; None when it is not there.
@@ -370,6 +382,31 @@ class Guest:
         return self.slots.inner_result & _I32
 
 
+class AnswerAwaited:
+    """A host call whose answer is awaited; `take` puts that to where the guest will find it."""
+
+    def __init__(self, guest: Guest, answer: Coroutine[Any, Any, bytes], take: Callable[[bytes], None]) -> None:
+        self._guest = guest
+        self._task = asyncio.ensure_future(answer)
+        self._take = take
+
+    def step(self) -> bool:
+        """True once the guest may go on."""
+        if not self._task.done():
+            return False
+        self._take(self._task.result())
+        self._guest.host_call = None
+        return True
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for the host function."""
+        await asyncio.wait((self._task,), timeout=timeout_s)
+
+    def drop(self) -> None:
+        """Cancel the host function."""
+        _give_up(self._task)
+
+
 class HostCallInFlight:
     """One host call: from its answer being awaited to the answer lying in the guest's memory.
 
@@ -415,5 +452,10 @@ class HostCallInFlight:
         if self._allocation:
             bindings.future_delete(self._allocation)
             self._allocation = 0
-        if self._task is not None and not self._task.cancel() and not self._task.cancelled():
-            self._task.exception()  # retrieved, so that asyncio does not complain of it
+        if self._task is not None:
+            _give_up(self._task)
+
+
+def _give_up(task: asyncio.Future[bytes]) -> None:
+    if not task.cancel() and not task.cancelled():
+        task.exception()  # retrieved, so that asyncio does not complain of it

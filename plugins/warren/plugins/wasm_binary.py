@@ -15,6 +15,7 @@ from .errors import ModuleRefused
 
 MAGIC: Final = b"\0asm"
 CORE_VERSION: Final = b"\x01\0\0\0"
+COMPONENT_VERSION: Final = b"\x0d\0\x01\0"
 PREAMBLE_BYTES: Final = len(MAGIC) + len(CORE_VERSION)
 
 #: The ids of sections, in the order in which a module must have them. A custom section (id 0) may stand anywhere.
