@@ -15,6 +15,8 @@ import pytest
 
 from tests.guests import asking, data, write_plugin
 from tests.plugins.conftest import MIB
+from tests.plugins.test_component import OK as ANSWER
+from tests.plugins.test_component import calling
 from tests.plugins.test_wasi import LIBC, clock_subscription, fd_subscription
 from tests.plugins.test_wasi_command import program
 from warren.manifests import Grant, Limits
@@ -29,7 +31,7 @@ from warren.plugins.testing import (
     SyncPluginUnderTest,
     VirtualClock,
 )
-from warren.plugins.testing.virtual import VirtualSession, VirtualWorld
+from warren.plugins.testing.virtual import FIRST_NS, VirtualSession, VirtualWorld
 from warren.plugins.wasi_abi import EventType
 
 WHILE_NS: Final = 20 * 10**9
@@ -159,6 +161,20 @@ async def test_a_libc_tells_and_sleeps_by_it(engine: Engine) -> None:
     assert chance.logs[0].text == f"{drawn(16).hex()} 1"
     assert (await sandbox.run(b"clocks")).logs[0].text == "1000 40000000"
     assert world.clock.now_ns() == 1_000_080_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("wall", f"(call $it (i32.const 64)) (i64.eq (i64.load (i32.const 64)) (i64.const {DEFAULT_START_S}))"),
+        ("clock", f"(i64.eq (call $it) (i64.const {FIRST_NS}))"),
+        ("random", f"(i64.eq (call $it) (i64.const {int.from_bytes(drawn(8))}))"),
+    ],
+)
+def test_a_component_finds_it_too(tmp_path: Path, name: str, found: str) -> None:
+    body = f"{found} (if (then) (else (unreachable))) {ANSWER}"
+    with framework(tmp_path, calling(name, body), "").build_sync() as plugin:
+        assert plugin.call_plugin_function("handle_request", GO).result is None
 
 
 def test_a_clock_shows_no_time_that_guests_cannot_count(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ DEFAULT_START_S: Final = 1_767_225_600
 #: 2200-01-01T00:00:00Z. What guests count nanoseconds in ends in 2262, and they may sleep for a while.
 END_NS: Final = 7_258_118_400 * 10**9
 
+#: What the monotonic clock begins with: a second, for some take nothing to mean that there is no clock.
+FIRST_NS: Final = 10**9
+
 #: What random numbers begin with.
 SEED: Final = 0
 
@@ -45,8 +48,8 @@ class VirtualClock:
         return self._now_ns
 
     def monotonic_ns(self) -> int:
-        """Since it began; the first second has gone by, for some take nothing to mean that there is no clock."""
-        return self._now_ns - self._start_ns + 10**9
+        """The time by the monotonic clock."""
+        return self._now_ns - self._start_ns + FIRST_NS
 
     def advance(self, seconds: float) -> None:
         """Raises ValueError for less than nothing, for clocks do not go back; and for the year 2200."""
