@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -197,3 +198,11 @@ def test_what_a_case_is_given_goes_over_what_all_are() -> None:
     assert (own.storage, own.environment) == ({}, None)
     assert [given.time and given.time.year for given in (own, shared)] == [2027, 2026]
     assert (shared.settings, shared.storage) == ({"a": 1, "b": {"c": 1}}, None)
+
+
+TESTING_PAGE: Final = Path(__file__).parents[3] / "plugins" / "TESTING.md"
+
+
+@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", TESTING_PAGE.read_text(), re.DOTALL))
+def test_the_examples_on_the_page_can_be_read(example: str) -> None:
+    assert read_cases(example.encode(), TESTING_PAGE).cases

@@ -62,21 +62,20 @@ async def try_all(files: Iterable[Cases], around: Surroundings) -> AsyncIterator
 
 
 async def _try(path: Path, case: Case, plugin: PluginUnderTest) -> Tried:
-    """Up to the first step that does not hold: what comes after it would only be told what came of that."""
-    fuel = 0
+    """Up to the first step that does not hold: those after it would only be told what came of that."""
+    outcomes: list[Outcome] = []
+    mismatches: list[Mismatch] = []
     for number, step in enumerate(case.requests, 1):
         if step.after_seconds is not None:
             plugin.clock.advance(step.after_seconds)
-        outcome = await plugin.run(PluginRequest(step.action, step.data))
-        fuel += outcome.fuel
-        mismatches = judge(
-            step.expect, Ended(outcome, plugin.http_requests if _fakes_http(case) else (), plugin.stored)
-        )
+        outcomes.append(await plugin.run(PluginRequest(step.action, step.data)))
+        requests = plugin.http_requests if _fakes_http(case) else ()
+        mismatches = judge(step.expect, Ended(outcomes[-1], requests, plugin.stored))
         if case.steps is not None:
             mismatches = [replace(one, what=f"step {number}, {step.action}: {one.what}") for one in mismatches]
         if mismatches:
             break
-    return Tried(path, case, outcome, fuel, tuple(mismatches))
+    return Tried(path, case, outcomes[-1], sum(one.fuel for one in outcomes), tuple(mismatches))
 
 
 def _fakes_http(case: Case) -> bool:
