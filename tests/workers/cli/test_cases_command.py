@@ -98,7 +98,8 @@ def test_a_plugin_that_cannot_be_loaded_is_said_to_be(good: Path) -> None:
     (good / "a.case.toml").write_text(HOLDS)
     ran = warren("test", good)
     assert ran.code == ExitCode.FAILED
-    assert "good.wasm" in ran.err
+    assert '+"not_loaded: ' in ran.out
+    assert "good.wasm" in ran.out
 
 
 def test_each_case_has_a_storage_of_its_own_and_powers_only_by_a_policy(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_each_case_has_a_storage_of_its_own_and_powers_only_by_a_policy(tmp_path
     (tmp_path / "a.case.toml").write_text(case * 2)
     refused = warren("test", tmp_path)
     assert refused.code == ExitCode.FAILED
-    assert "storage" in refused.err
+    assert "requires the capability 'storage'" in refused.out
     policy = tmp_path / "policy"
     policy.write_text('capabilities = ["compute", "storage"]\n')
     assert warren("test", tmp_path, "--policy", policy).out.endswith("2 passed\n")

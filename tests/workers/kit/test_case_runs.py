@@ -13,9 +13,10 @@ from tests.guests import answering, asking_what_it_is_asked, write_plugin
 from tests.plugins.test_virtual_time import WHILE_NS, sleeping
 from tests.plugins.test_wasi import clock_subscription
 from warren.manifests import ManifestError, Policy
-from warren.plugins import LoadFailed, PluginNotFound
+from warren.plugins import PluginNotFound
 from warren.workers.kit.case_runs import Surroundings, Tried, try_all
 from warren.workers.kit.cases import Cases, find_cases, read_cases
+from warren.workers.kit.errors import KitError
 
 CASES: Final = Path(__file__).parent / "cases"
 
@@ -72,26 +73,44 @@ def one_case(text: str, plugin: str = "asker") -> tuple[Cases, ...]:
 GET_TIME: Final = 'action = "get_time"\n'
 
 
-async def test_without_a_policy_only_what_a_case_fakes_is_granted(plugins: Path) -> None:
-    with pytest.raises(LoadFailed, match="requires the capability 'storage'"):
-        await tried(one_case(GET_TIME + 'given = { environment = { KEY = "k" } }'), Surroundings(plugins))
-    with pytest.raises(LoadFailed, match="the variable KEY is not granted"):
-        await tried(one_case(GET_TIME + "given = { storage = {} }"), Surroundings(plugins))
+@pytest.mark.parametrize(
+    ("given", "policy", "reason"),
+    [
+        ('environment = { KEY = "k" }', None, "requires the capability 'storage', which is not granted here"),
+        ("storage = {}", None, "the variable KEY is not granted"),
+        ('environment = { KEY = "k" }, storage = {}, http = []', Policy(), "requires the capability 'storage'"),
+    ],
+    ids=["storage that is not faked", "a variable that is not given", "a policy decides, whatever is faked"],
+)
+async def test_what_is_not_granted_keeps_it_from_being_loaded(
+    plugins: Path, given: str, policy: Policy | None, reason: str
+) -> None:
+    (one,) = await tried(one_case(f"{GET_TIME}given = {{ {given} }}"), Surroundings(plugins, policy))
+    (mismatch,) = one.mismatches
+    assert (mismatch.what, mismatch.expected) == ("outcome", "ok")
+    assert mismatch.actual.startswith("not_loaded: ")
+    assert reason in mismatch.actual
 
 
-async def test_a_policy_decides_whatever_is_faked(plugins: Path) -> None:
-    case = one_case(GET_TIME + 'given = { environment = { KEY = "k" }, storage = {}, http = [] }')
-    with pytest.raises(LoadFailed, match="requires the capability 'storage'"):
-        await tried(case, Surroundings(plugins, Policy()))
+async def test_a_policy_grants_what_is_not_faked(plugins: Path) -> None:
     policy = Policy(frozenset({"storage"}), frozenset({"KEY"}))
+    case = one_case(GET_TIME + 'given = { environment = { KEY = "k" } }')
     (one,) = await tried(case, Surroundings(plugins, policy))
     assert one.mismatches == ()
+
+
+async def test_a_clock_that_sleeps_beyond_its_end_is_told(plugins: Path) -> None:
+    steps = """
+        given.time = 2199-12-31T23:59:30Z
+        steps = [{ action = "sleep" }, { action = "sleep", after_seconds = 15 }]"""
+    with pytest.raises(KitError, match=r"a\.case\.toml: a: a clock ends with the year 2199"):
+        await tried(one_case(steps, "sleeper"), Surroundings(plugins))
 
 
 async def test_what_is_not_mentioned_is_the_real_thing(plugins: Path) -> None:
     case = one_case(GET_TIME + 'given = { environment = { KEY = "k" }, storage = {} }')
     (one,) = await tried(case, Surroundings(plugins))
-    assert abs(from_json(one.outcome.response)["result"]["ok"]["timestamp"] - time.time()) < 60
+    assert abs(from_json(one.ended.outcome.response)["result"]["ok"]["timestamp"] - time.time()) < 60
 
 
 async def test_of_several_versions_the_highest_release_is_tried(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def print_tried(one: Tried, folder: Path) -> None:
         for text in _difference(mismatch):
             console.print(text, soft_wrap=True)
     if one.mismatches:
-        for line_of_log in one.outcome.logs:
+        for line_of_log in one.ended.outcome.logs:
             console.print(Text(f"        log: {printable(line_of_log.text)}", "dim"), soft_wrap=True)
 
 

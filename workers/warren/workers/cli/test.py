@@ -86,7 +86,7 @@ def _data(one: Tried) -> dict[str, Any]:
         "file": printable(str(one.path)),
         "name": one.case.name,
         "passed": not one.mismatches,
-        "outcome": one.outcome.kind,
+        "outcome": one.ended.kind,
         "fuel": one.fuel,
         "mismatches": [
             {"what": mismatch.what, "expected": mismatch.expected, "actual": mismatch.actual}

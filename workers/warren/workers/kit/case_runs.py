@@ -16,11 +16,11 @@ from pydantic_core import to_json
 
 from warren.manifests import Capability, Manifest, Policy
 from warren.manifests.policy import MIB
-from warren.plugins import EmbedderFunction, Outcome, PluginNotFound
+from warren.plugins import EmbedderFunction, Outcome, PluginError, PluginNotFound
 from warren.plugins.files import PluginFiles, find_plugins
 from warren.plugins.testing import PluginRequest, PluginTestFramework, PluginUnderTest
 
-from .cases import Case, Cases
+from .cases import Case, Cases, Step
 from .errors import KitError
 from .judging import Ended, Mismatch, judge
 
@@ -39,12 +39,12 @@ class Surroundings:
 class Tried:
     """A case, and how it went: it holds where there are no mismatches.
 
-    `outcome` is that of its last request, which is the first that went otherwise than expected; `fuel` that of all.
+    `ended` is its last request, which is the first that went otherwise than expected; `fuel` that of all.
     """
 
     path: Path
     case: Case
-    outcome: Outcome
+    ended: Ended
     fuel: int
     mismatches: tuple[Mismatch, ...]
 
@@ -52,7 +52,7 @@ class Tried:
 async def try_all(files: Iterable[Cases], around: Surroundings) -> AsyncIterator[Tried]:
     """Run one case after the other.
 
-    Raises `PluginError` or `ManifestError` for plugins that cannot be loaded, and `KitError`.
+    Raises `PluginNotFound`, `ManifestError` for any manifest that is wrong, and `KitError`.
     """
     for file in files:
         plugin = await asyncio.to_thread(_find, file, around.plugins)
@@ -63,19 +63,29 @@ async def try_all(files: Iterable[Cases], around: Surroundings) -> AsyncIterator
 
 async def _try(path: Path, case: Case, plugin: PluginUnderTest) -> Tried:
     """Up to the first step that does not hold: those after it would only be told what came of that."""
-    outcomes: list[Outcome] = []
+    asked: list[Ended] = []
     mismatches: list[Mismatch] = []
     for number, step in enumerate(case.requests, 1):
-        if step.after_seconds is not None:
-            plugin.clock.advance(step.after_seconds)
-        outcomes.append(await plugin.run(PluginRequest(step.action, step.data)))
-        requests = plugin.http_requests if _fakes_http(case) else ()
-        mismatches = judge(step.expect, Ended(outcomes[-1], requests, plugin.stored))
+        asked.append(await _ask(path, case, step, plugin))
+        mismatches = judge(step.expect, asked[-1])
         if case.steps is not None:
             mismatches = [replace(one, what=f"step {number}, {step.action}: {one.what}") for one in mismatches]
-        if mismatches:
+        if mismatches or not asked[-1].is_loaded:
             break
-    return Tried(path, case, outcomes[-1], sum(one.fuel for one in outcomes), tuple(mismatches))
+    return Tried(path, case, asked[-1], sum(one.outcome.fuel for one in asked), tuple(mismatches))
+
+
+async def _ask(path: Path, case: Case, step: Step, plugin: PluginUnderTest) -> Ended:
+    try:
+        if step.after_seconds is not None:
+            plugin.clock.advance(step.after_seconds)
+    except ValueError as error:  # it has slept for too long by then
+        raise KitError(f"{path}: {case.name}: {error}") from error
+    try:
+        outcome = await plugin.run(PluginRequest(step.action, step.data))
+    except PluginError as error:
+        return Ended(Outcome("unavailable", error=str(error)), is_loaded=False)
+    return Ended(outcome, plugin.http_requests if _fakes_http(case) else (), plugin.stored)
 
 
 def _fakes_http(case: Case) -> bool:

@@ -38,7 +38,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PlainValidator, StrictFloat, StrictInt, StrictStr
 
@@ -53,6 +53,9 @@ from warren.plugins import RunKind
 from warren.plugins.testing import VirtualClock
 
 PATTERN: Final = "*.case.toml"
+
+#: How a request can end; with what its case gives it, a plugin may not even be loaded.
+CaseKind = RunKind | Literal["not_loaded"]
 
 Item = TypeVar("Item")
 
@@ -153,7 +156,7 @@ class Expected(Section):
     and `storage` are all that there are.
     """
 
-    outcome: RunKind = "ok"
+    outcome: CaseKind = "ok"
     result: Any = None
     includes: Any = None
     error: StrictStr | None = None

@@ -13,7 +13,7 @@ from warren.plugins import Outcome
 from warren.plugins.testing import WebRequest
 
 from ..differences import differences
-from .cases import Expected, ExpectedMessage, ExpectedRequest
+from .cases import CaseKind, Expected, ExpectedMessage, ExpectedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,19 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of a request: its outcome, what it asked over HTTP, and what is stored after it."""
+    """What came of a request: its outcome, what it asked over HTTP, and what is stored after it.
+
+    Of a plugin that could not be loaded the outcome has nothing but the reason.
+    """
 
     outcome: Outcome
     requests: Sequence[WebRequest] = ()
     stored: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    is_loaded: bool = True
+
+    @property
+    def kind(self) -> CaseKind:
+        return self.outcome.kind if self.is_loaded else "not_loaded"
 
 
 def judge(expected: Expected, ended: Ended) -> list[Mismatch]:
@@ -42,7 +50,7 @@ def judge(expected: Expected, ended: Ended) -> list[Mismatch]:
     return [
         Mismatch(what, wanted, got)
         for what, wanted, got, holds in (
-            *_of_the_answer(expected, outcome, said.get("result"), error),
+            *_of_the_answer(expected, ended.kind, said.get("result"), error),
             *_of_what_it_did(expected, ended),
         )
         if not holds
@@ -53,10 +61,10 @@ def judge(expected: Expected, ended: Ended) -> list[Mismatch]:
 Comparison = tuple[str, Any, Any, bool]
 
 
-def _of_the_answer(expected: Expected, outcome: Outcome, result: Any, error: str | None) -> Iterator[Comparison]:
+def _of_the_answer(expected: Expected, kind: CaseKind, result: Any, error: str | None) -> Iterator[Comparison]:
     written = expected.model_fields_set
-    if expected.outcome != outcome.kind:
-        told = outcome.kind if error is None else f"{outcome.kind}: {error}"
+    if expected.outcome != kind:
+        told = kind if error is None else f"{kind}: {error}"
         yield "outcome", expected.outcome, told, False
     if "result" in written:
         yield "result", expected.result, result, not differences(expected.result, result)
