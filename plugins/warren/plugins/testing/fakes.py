@@ -22,6 +22,8 @@ from ..network_request import HttpRequest
 #: What every name resolves to: some address of the public internet, which the checks let pass. Nobody connects to it.
 FAKE_ADDRESS: Final = "1.1.1.1"
 
+_ENDS_WITH_HOST: Final = re.compile(r"[a-z]+://[^/*?#]+")
+
 
 class NotFaked(AssertionError):
     """The plugin asked for a URL that it may reach, and that the test has no answer for."""
@@ -46,7 +48,12 @@ class FakeWeb:
         self._answers: list[tuple[str, re.Pattern[str], HttpAnswer]] = []
 
     def answer(self, method: str, url: str, body: Any, *, status: int, headers: Mapping[str, str]) -> None:
-        """In `url` and `method` a `*` stands for anything. What is neither bytes nor text is sent as JSON."""
+        """In `url` and `method` a `*` stands for anything. What is neither bytes nor text is sent as JSON.
+
+        A URL that ends with its host is of the path `/`, as the plugin's is by the time that it is asked for.
+        """
+        if _ENDS_WITH_HOST.fullmatch(url):
+            url += "/"
         raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else to_json(body)
         lowered = tuple((name.lower(), value) for name, value in headers.items())
         pattern = re.compile(re.escape(url).replace(r"\*", ".*"), re.DOTALL)

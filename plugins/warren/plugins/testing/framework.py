@@ -6,6 +6,7 @@ What a test does not speak of is made up: nobody is asked over HTTP, and the tim
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -38,6 +39,9 @@ from .fakes import FakeWeb
 from .subject import PluginUnderTest, SyncPluginUnderTest
 from .testbed import Subject, SubjectLoader, Testbed
 from .virtual import DEFAULT_START_S, VirtualClock, VirtualSession, VirtualWorld
+
+#: What is loaded for a test, and is not, its test tells; nobody needs to read it in the log of all else.
+_log = logging.getLogger(f"{__package__}.keeper")
 
 
 class PluginTestFramework:
@@ -127,7 +131,7 @@ class PluginTestFramework:
         """What a request is answered with. `*` in the URL stands for anything, and so does the method `*`.
 
         `body` is bytes, text, or else sent as JSON. Of several answers that fit, the one said last is given. The URL is
-        held against the plugin's own with a path, `/` at the least, and no port that goes without saying.
+        held against the plugin's own, which has no port that goes without saying.
         """
         self._web = self._web or FakeWeb()
         self._web.answer(method, url, body, status=status, headers=headers or {})
@@ -207,7 +211,7 @@ class PluginTestFramework:
             variables=os.environ if self._variables is None else dict(self._variables),
             session=partial(VirtualSession, VirtualWorld(clock)) if clock else HostSession,
         )
-        keeper = Keeper(loader, Upgrades(policy), max_plugins=DEFAULT_MAX_PLUGINS, grace_s=0)
+        keeper = Keeper(loader, Upgrades(policy), max_plugins=DEFAULT_MAX_PLUGINS, grace_s=0, log=_log)
         bed = Testbed(loader, keeper, subject, folder=self._folder, storage=storage)
         built = PluginUnderTest(bed, clock, self._web)
         weakref.finalize(built, shutil.rmtree, scratch, ignore_errors=True)

@@ -19,6 +19,7 @@ from .case_view import print_counts, print_tried
 from .exit_codes import ExitCode
 from .failures import WrongUsage
 from .json_data import print_json
+from .logs import configure_logging
 from .policy import chosen_policy
 
 
@@ -33,6 +34,7 @@ def run(
     as_json: bool,
 ) -> ExitCode:
     """Run all cases, or those with `only` in their names; done well when there was one, and all of them held."""
+    configure_logging("warning")
     files = _chosen(find_cases(folder), only)
     if not files:
         of_that_name = "" if only is None else f" with {only!r} in its name"
