@@ -14,7 +14,7 @@ import pytest
 
 from tests.guests import ask, asking, data, echoing, needing, relaying, wat, write_plugin
 from warren.manifests import Policy
-from warren.plugins import LoadFailed, ResourceLimit, SecurityViolation
+from warren.plugins import LoadFailed, ResourceLimit, SecurityViolation, host_function
 from warren.plugins.testing import (
     NotFaked,
     PluginRequest,
@@ -181,6 +181,18 @@ def test_a_redirect_to_where_the_plugin_may_not_go_is_refused(tmp_path: Path) ->
         call(plugin)
 
 
+def test_the_web_may_be_the_real_one(tmp_path: Path) -> None:
+    manifest = NETWORK.replace("api.example.com", "localhost")
+    built = framework(tmp_path, asking("http_request", {"url": "http://localhost/"}), manifest)
+    with built.fake_http("*", "*", "faked").build_sync() as plugin:
+        assert call(plugin)["ok"]["body"] == "faked"
+    with built.live_http().build_sync() as plugin:
+        with pytest.raises(SecurityViolation, match="localhost"):  # its real address is nobody's business
+            call(plugin)
+        with pytest.raises(ValueError, match=r"live_http\(\)"):
+            _ = plugin.plugin.http_requests
+
+
 # Storage and time.
 
 
@@ -230,6 +242,17 @@ def test_the_log_of_the_last_run_is_there(tmp_path: Path) -> None:
     with framework(tmp_path, logging).build_sync() as plugin:
         call(plugin)
         assert [line.text for line in plugin.plugin.logs] == ["hello"]
+
+
+@host_function(changes_nothing=True)
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def test_host_functions_of_the_embedder_s_can_be_called(tmp_path: Path) -> None:
+    built = framework(tmp_path, asking("add", {"a": 1, "b": 2})).host_functions(add)
+    with built.build_sync() as plugin:
+        assert call(plugin)["ok"] == 3
 
 
 # What cannot be.

@@ -107,7 +107,18 @@ async def test_a_clock_that_sleeps_beyond_its_end_is_told(plugins: Path) -> None
         await tried(one_case(steps, "sleeper"), Surroundings(plugins))
 
 
-async def test_what_is_not_mentioned_is_the_real_thing(plugins: Path) -> None:
+async def test_a_web_that_is_not_mentioned_is_the_real_one(tmp_path: Path) -> None:
+    network = '[capabilities]\nrequired = ["network"]\n[permissions]\nnetwork_hosts = ["localhost"]\n'
+    write_plugin(tmp_path, "asker", asking_what_it_is_asked(), network)
+    case = 'action = "http_request"\ndata = { url = "http://localhost/" }\n'
+    real = Surroundings(tmp_path, Policy(frozenset({"network"})))
+    (one,) = await tried(one_case(case), real)
+    assert one.ended.kind == "denied"  # its real address is nobody's business
+    (one,) = await tried(one_case(case + 'given = { http = [{ url = "*" }] }'), real)
+    assert one.ended.kind == "ok"
+
+
+async def test_a_clock_that_is_not_mentioned_is_the_machine_s(plugins: Path) -> None:
     case = one_case(GET_TIME + 'given = { environment = { KEY = "k" }, storage = {} }')
     (one,) = await tried(case, Surroundings(plugins))
     assert abs(from_json(one.ended.outcome.response)["result"]["ok"]["timestamp"] - time.time()) < 60

@@ -4,7 +4,8 @@ All that a guest can ask goes by the one clock, be it `get_time`, WASI's clocks,
 guest that sleeps waits for nothing: the clock goes on to where it wakes. What it slept counts toward the time limit of
 its run as it would anywhere, so that an hour of it ends as `deadline_exceeded`, at once.
 
-What a guest computes takes no time by this clock, and real time all the same: the limit holds for that, too.
+What a guest computes takes no time by this clock, and real time all the same: the limit holds for that, too. What a
+snapshot was told when it was made is the machine's, and so are the times of files.
 """
 
 from __future__ import annotations
