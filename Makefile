@@ -50,9 +50,10 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 test-toolchain: $(READY) asc qjs zig componentize-py ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
+# LANG is the locale of every program as well, and node dies of a locale that there is not.
 .PHONY: sdk-test
 sdk-test: $(READY) ## new, build and call a plugin in every language of the kit, or in one (LANG=zig)
-	SDK_LANGUAGE=$(if $(filter command line,$(origin LANG)),$(LANG)) $(PYTEST) tests/workers/kit/test_sdks.py
+	SDK_LANGUAGE=$(if $(filter command line,$(origin LANG)),$(LANG)) LANG=C.UTF-8 $(PYTEST) tests/workers/kit/test_sdks.py
 
 .PHONY: test-hostile
 test-hostile: $(READY) ## every attack on the sandbox, the long ones too

