@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any, TypedDict, TypeVar, overload
 
 from .failure import Failure
@@ -35,7 +36,7 @@ def action(of: Any, /) -> Any:
     """Have the function answer the action of its name, or of another: `@action("some-name")`.
 
     It takes the request's data and gives back the result. Raises `ValueError`, and so fails the build, where the action
-    has a function already.
+    has a function already, and `TypeError` for an async one: the host's functions answer at once.
     """
     if not isinstance(of, str):
         return action(of.__name__)(of)
@@ -43,6 +44,8 @@ def action(of: Any, /) -> Any:
     def decorate(function: _Function) -> _Function:
         if of in _actions:
             raise ValueError(f"there are two functions for the action {of!r}")
+        if iscoroutinefunction(function):
+            raise TypeError(f"the function for the action {of!r} is async, and nothing here waits")
         _actions[of] = function
         return function
 
