@@ -129,6 +129,7 @@ def half_a_character(_: None) -> None:
 @action("print")
 def print_lines(text: str) -> None:
     print(text, "b", sep="\n")
+    log.info("c")
     print("to be", end=" ", file=sys.stderr)
     print("continued", end="", file=sys.stderr)
 

@@ -20,8 +20,8 @@ The package is not called `warren`: that is Warren itself, with which a project'
 """
 
 from .actions import Config, Message, action, health_check, initialize, shutdown
-from .failure import Failure
-from .host import HostError, host_call, publish, send
+from .failure import Failure, HostError
+from .host import host_call, publish, send
 from .logs import log
 
 __all__ = [

@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TypeVar
 
 import wit_world.exports
+from componentize_py_types import Err  # pyright: ignore[reportMissingModuleSource]
+from wit_world.imports import host  # pyright: ignore[reportMissingModuleSource]
 
-from . import actions, logs, sandbox
-from .failure import Failure
-from .world import Err, unicode
+from . import actions, logs, sandbox, world
+from .failure import Failure, HostError
+from .world import unicode
 
 _Result = TypeVar("_Result")
 
@@ -23,12 +25,29 @@ WORLD = "plugin-with-lifecycle"
 #: The innermost ones, at most, that a traceback has: each costs some 200,000 units of fuel, of 10 million.
 FRAMES = 15
 
+
+class _Host:
+    """The interface `host`; see `world.Host`."""
+
+    def log(self, level: str, message: str) -> None:
+        host.log(_LEVELS[level], message)
+
+    def call(self, function: str, arguments: str) -> str:
+        try:
+            return host.call(function, arguments)
+        except Err as refused:
+            raise HostError(refused.value.code, refused.value.message) from None
+
+
+_LEVELS = {level.name.lower(): level for level in host.Level}
+
 sandbox.begin()
 logs.begin()
 plugin = import_module("plugin")
 if actions.hooks() and not hasattr(wit_world.exports, "Lifecycle"):
     raise RuntimeError(f"@{actions.hooks()[0]} is of the world {WORLD}: name that after `-w` in toolchain.toml")
 sandbox.end()
+world.host = _Host()
 
 #: Folders of the sources, as the build saw them.
 _PACKAGE = __file__.removesuffix("component.py")

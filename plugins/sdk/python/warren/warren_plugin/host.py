@@ -3,16 +3,8 @@
 import json
 from typing import Any
 
-from .failure import Failure
-from .world import Err, as_json, call, unicode
-
-
-class HostError(Failure):
-    """Why the host did not do what it was asked for. `code` is for programs, such as "invalid_arguments"."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{message} ({code})")
-        self.code = code
+from . import world
+from .world import as_json, unicode
 
 
 def host_call(name: str, arguments: Any = None) -> Any:
@@ -20,12 +12,7 @@ def host_call(name: str, arguments: Any = None) -> Any:
 
     Raises `HostError`. What a plugin was not granted raises nothing: its run ends as denied.
     """
-    written = as_json(arguments)
-    try:
-        answer = call(unicode(name), written)
-    except Err as refused:
-        raise HostError(refused.value.code, refused.value.message) from None
-    return json.loads(answer)
+    return json.loads(world.host.call(unicode(name), as_json(arguments)))
 
 
 def publish(topic: str, payload: Any) -> None:

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from . import world
-from .world import Level, unicode
+from .world import unicode
 
 
 class HostHandler(logging.Handler):
@@ -28,15 +28,15 @@ class PluginLogger(logging.Logger):
 
 
 def _write(number: int, line: str) -> None:
-    world.log(_level(number), unicode(line))
+    world.host.log(_level(number), unicode(line))
 
 
-def _level(number: int) -> Level:
+def _level(number: int) -> str:
     if number >= logging.ERROR:
-        return Level.ERROR
+        return "error"
     if number >= logging.WARNING:
-        return Level.WARN
-    return Level.INFO if number >= logging.INFO else Level.DEBUG
+        return "warn"
+    return "info" if number >= logging.INFO else "debug"
 
 
 #: The plugin's own. `logging.getLogger` gives others, whose lines go the same way from WARNING on, as is usual.

@@ -4,6 +4,7 @@ While the plugin is built there are files: that is when modules are imported. Af
 not say why there is none; nor find the sources that a traceback shows. To sleep would end the run without a word.
 """
 
+import io
 import linecache
 import sys
 import time
@@ -28,6 +29,8 @@ def _sleep(_seconds: object) -> None:
 
 def begin() -> None:
     """To be called before the plugin is imported, which may keep what it finds."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # for its lines' place among those of the log
     time.sleep = _sleep
 
 

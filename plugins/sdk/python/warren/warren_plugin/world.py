@@ -1,15 +1,38 @@
-"""The host as WIT has it. Where there is none, as when pytest imports a plugin, `outside` stands in."""
+"""What a plugin has of its host: `host`, which is another once a component is built.
+
+While it is built, and where pytest imports a plugin, there is none.
+"""
 
 import json
-from typing import Any
+import sys
+from typing import Any, Protocol
 
-try:
-    from componentize_py_types import Err  # pyright: ignore[reportMissingModuleSource]
-    from wit_world.imports.host import Level, call, log  # pyright: ignore[reportMissingModuleSource]
-except ImportError:
-    from .outside import Err, Level, call, log  # type: ignore[assignment]
+from .failure import HostError
 
-__all__ = ["Err", "Level", "as_json", "call", "log", "unicode"]
+
+class Host(Protocol):
+    """As WIT has it, in terms of Python. Text has to be Unicode: see `unicode`."""
+
+    def log(self, level: str, message: str) -> None:
+        """`level` is `debug`, `info`, `warn` or `error`."""
+        ...
+
+    def call(self, function: str, arguments: str) -> str:
+        """Arguments and answer are JSON. Raises `HostError`."""
+        ...
+
+
+class NoHost:
+    """Lines go to stderr, and there are no host functions."""
+
+    def log(self, level: str, message: str) -> None:
+        sys.stderr.write(f"{level} {message}\n")
+
+    def call(self, function: str, arguments: str) -> str:  # noqa: ARG002
+        raise HostError("unavailable", f"there is no host here to call {function} of")
+
+
+host: Host = NoHost()
 
 
 def unicode(text: str) -> str:
