@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from . import bindings
 from .bindings import ComponentField, ComponentValue
@@ -65,17 +65,25 @@ def u64(number: int) -> Fill:
 
 
 def byte_list(data: bytes) -> Fill:
-    """A list of u8: 32 bytes for each, and 0.5 µs."""
+    """A list of u8: 32 bytes for each."""
 
     def fill(value: Any) -> None:
-        items = (ComponentValue * len(data))()
-        for item, byte in zip(items, data, strict=True):
-            item.kind = bindings.U8
-            item.of.u8 = byte
+        items = b"".join([_BYTES[byte] for byte in data])
         value.kind = bindings.LIST
-        bindings.component_list_new(ctypes.addressof(value.of), len(data), ctypes.addressof(items))
+        bindings.component_list_new(ctypes.addressof(value.of), len(data), items)
 
     return fill
+
+
+def _u8(number: int) -> bytes:
+    value = ComponentValue()
+    value.kind = bindings.U8
+    value.of.u8 = number
+    return bytes(value)
+
+
+#: Each u8 as it lies in memory. To set 64 Ki of them one by one takes 30 ms.
+_BYTES: Final = tuple(map(_u8, range(256)))
 
 
 def listed(items: Sequence[Fill]) -> Fill:
