@@ -14,13 +14,15 @@ import wasmtime
 from tests.guests import data, write_plugin
 from tests.plugins.component_guests import HOST, LIBC, component, lifecycle
 from tests.plugins.conftest import MIB, MakeSandbox
-from warren.manifests import Runtime
+from warren.manifests import Grant, Limits, Runtime
 from warren.plugins import HostFunctionError, Outcome, PluginManager
 from warren.plugins.checks import check_module
 from warren.plugins.component_abi import ComponentAbi
 from warren.plugins.component_binary import LITTLE_PAGES, read_component
+from warren.plugins.engine import Engine
 from warren.plugins.errors import GuestFault, ModuleRefused
-from warren.plugins.host import Caps, HostSession
+from warren.plugins.host import Caps, HostSession, Surroundings
+from warren.plugins.sandbox import Sandbox
 
 ECHO: Final = component()
 
@@ -285,6 +287,13 @@ class TestChecks:
             (component(parts="(core module (memory 1) (memory 1))"), "2 memories; at most 1"),
             (component(parts="(component" * 9 + ")" * 9), "more than 8 deep"),
             (component(parts="(core module)" * 201), "more than 200"),
+            (component(parts=f"(component $c {a_memory(1, 'm')}) (instance (instantiate $c))"),
+             "two of the components that it is made of have memory"),
+            (component(parts="".join(a_memory(0, f"m{n}") for n in range(8))), "9 memories together; at most 8"),
+            (component(parts=f"(core module {'(global i32 (i32.const 7))' * 5_000})" * 3),
+             "more than 10,000 globals together"),
+            (component(host=HOST + "".join(f'(import "wasi:x/y{n}" (instance))' for n in range(500))),
+             "501 imports and 1 exports"),
         ],
     )  # fmt: skip
     async def test_a_component_that_does_not_fit_is_refused(self, wasm: bytes, reason: str) -> None:
@@ -338,6 +347,44 @@ class TestChecks:
         with pytest.raises(ModuleRefused, match="its limit is 2,000,000"):
             check_module(little, 2_000_000)
 
+    async def test_only_one_component_has_memory(self, make_sandbox: MakeSandbox) -> None:
+        """Strings that pass between two cost no fuel: to recode them over and over once held the loop for minutes."""
+        growth = "(if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))"
+        module = f"(core module $m (memory 0) (func $start {growth}) (start $start)) (core instance (instantiate $m))"
+        stub = component(parts=f"(component $c {module}) (instance (instantiate $c))")
+        assert read_component(stub).little_bytes == 0
+        assert (await run(make_sandbox, stub)).kind == "ok"
+
+    async def test_a_component_cannot_call_itself(self, make_sandbox: MakeSandbox) -> None:
+        """Or else a string would be recoded for no fuel within one component, too."""
+        lifted = """
+          (core module $module (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+            (func (export "take") (param i32 i32)))
+          (core instance $other (instantiate $module))
+          (alias core export $other "memory" (core memory $other-memory))
+          (func $take (param "text" string) (canon lift (core func $other "take")
+            (memory $other-memory) (realloc (core func $other "realloc"))))
+          (core func $it (canon lower (func $take) (memory $memory)))"""
+        itself = component(
+            f"(call $it (i32.const 0) (i32.const 9)) {OK}",
+            lowered=lifted,
+            imports='(import "host" "it" (func $it (param i32 i32)))',
+            given='(export "it" (func $it))',
+            more=NULL,
+        )
+        outcome = await run(make_sandbox, itself, memory_bytes=4 * MIB)
+        assert (outcome.kind, outcome.error) == ("trap", "the guest trapped: cannot enter component instance")
+
+    async def test_types_that_take_long_to_list_are_not_listed(self, make_sandbox: MakeSandbox) -> None:
+        random = '(import "wasi:random/random@0.2.3" (instance (export "get-random-u64" (func (result {}))){}))'
+        wide = component(host=HOST + random.format(f"(tuple {'u8 ' * 9_000})", ""))
+        with pytest.raises(ModuleRefused, match=r"is 'func\(\) -> …', and must be"):
+            await make_sandbox(wide)
+        many = "".join(f'(export "f{n}" (func))' for n in range(200))
+        with pytest.raises(ModuleRefused, match=r"random@0\.2\.3 has more than 200 items"):
+            await make_sandbox(component(host=HOST + random.format("u64", many)))
+
     async def test_a_damaged_component_is_read_or_refused(self) -> None:
         chance = random.Random(7)  # noqa: S311 - not a secret
         for _ in range(3_000):
@@ -373,7 +420,9 @@ class TestChecks:
 WASI: Final = (
     HOST
     + """
-  (import "wasi:random/random@0.2.3" (instance $random (export "get-random-u64" (func (result u64)))))
+  (import "wasi:random/random@0.2.3" (instance $random
+    (export "get-random-u64" (func (result u64)))
+    (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
   (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock
     (export "now" (func (result u64)))
     (export "resolution" (func (result u64)))))
@@ -390,6 +439,7 @@ WASI: Final = (
 #: Each function of WASI as the core module imports it: what it is, how it is lowered and its type.
 CALLED: Final = {
     "random": ('(func $random "get-random-u64")', "(result i64)"),
+    "bytes": ('(func $random "get-random-bytes") (memory $memory) (realloc $realloc)', "(param i64 i32)"),
     "clock": ('(func $clock "now")', "(result i64)"),
     "wall": ('(func $wall "now") (memory $memory)', "(param i32)"),
     "environment": ('(func $environment "get-environment") (memory $memory) (realloc $realloc)', "(param i32)"),
@@ -505,6 +555,26 @@ class TestWasi:
         outcome = await run(make_sandbox, printing(f"{call} (unreachable)"), memory_bytes=2 * MIB, max_fuel=50_000_000)
         assert outcome.kind == kind, outcome
         assert error in (outcome.error or "")
+
+    async def test_a_large_environment_is_paid_for(self, engine: Engine) -> None:
+        body = "(loop $again (call $it (i32.const 64)) (br $again)) (unreachable)"
+        abi, wasm = check_module(calling("environment", body), 64 * MIB)
+        grant = Grant("tested", frozenset(), Limits(memory_bytes=64 * MIB, max_fuel=10_000_000, timeout_s=10.0))
+        environment = tuple(f"V{n}={'x' * 1_000}".encode() for n in range(100))
+        around = Surroundings(environment=environment)
+        sandbox = Sandbox(await abi.compile(engine, wasm), abi, grant, b"{}", {}, surroundings=around)
+        outcome = await sandbox.run(b'{"action":"a"}')
+        assert outcome.kind == "out_of_fuel"
+
+    @pytest.mark.parametrize(("length", "kind"), [(4, "ok"), (65_536, "ok"), (65_537, "trap")])
+    async def test_random_bytes_are_handed_over_as_they_are(
+        self, length: int, kind: str, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(HostSession, "random_bytes", lambda _session, length: bytes(n % 256 for n in range(length)))
+        body = f"""(call $it (i64.const {length}) (i32.const 64))
+          (if (i32.ne (i32.load (i32.load (i32.const 64))) (i32.const 0x03020100)) (then (unreachable))) {OK}"""
+        outcome = await run(make_sandbox, calling("bytes", body), memory_bytes=32 * MIB)
+        assert outcome.kind == kind, outcome
 
     async def test_what_there_is_not_traps_and_says_what(self, make_sandbox: MakeSandbox) -> None:
         outcome = await run(make_sandbox, calling("exit", f"(call $it (i32.const 0)) {OK}"))

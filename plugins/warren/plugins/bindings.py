@@ -23,6 +23,7 @@ from typing import Any, Final
 import wasmtime
 from wasmtime import _bindings as native
 from wasmtime import _ffi
+from wasmtime.component import ComponentInstanceType, EnumType, FuncType, RecordType, TupleType
 
 from .backtrace import HIDDEN_MODULE, Frame
 
@@ -305,6 +306,27 @@ def define_component_function(instance: Any, name: str, callback: Any, *, suspen
     error = define(instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, NO_FINALIZER)
     if error:
         raise wasmtime.WasmtimeError._from_ptr(error)
+
+
+def parts_of_type(each: Any, engine: wasmtime.Engine) -> int:
+    """How many fields, names, parameters or exports a type of the component model has; 1 if it is of another kind.
+
+    To list them takes wasmtime's Python the square of that: 3 s for 10,000.
+    """
+    match each:
+        case ComponentInstanceType():
+            count = native.wasmtime_component_instance_type_export_count(each.ptr(), engine.ptr())
+        case FuncType():
+            count = native.wasmtime_component_func_type_param_count(each.ptr())
+        case RecordType():
+            count = native.wasmtime_component_record_type_field_count(each.ptr())
+        case TupleType():
+            count = native.wasmtime_component_tuple_type_types_count(each.ptr())
+        case EnumType():
+            count = native.wasmtime_component_enum_type_names_count(each.ptr())
+        case _:
+            count = 1
+    return int(count)
 
 
 def address(pointer: Any) -> int:

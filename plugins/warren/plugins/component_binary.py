@@ -10,6 +10,10 @@ that there will be. The memory that begins largest may grow; any other is given 
 begins with (those are the little ones of the adapters that stub imports), and what those could have is taken off the
 first one's limit. The grammar is that of https://github.com/WebAssembly/component-model, `Binary.md`.
 
+A string that passes from one component to another is recoded by wasmtime, for no fuel and without a pause: a loop of
+such calls held the event loop for minutes, past every deadline. So only one component has memories. Others, which are
+there to stub imports, begin with none, and are given none. (Within one component wasmtime lets no such call happen.)
+
 Rejected: to divide the limit by the number of memories (an adapter that needs a page would have as much as the rest).
 """
 
@@ -41,6 +45,10 @@ LITTLE_PAGES: Final = 16
 #: How deep components may lie in components, and of how many parts a component may be made in all. CPython has 40.
 _MAX_DEPTH: Final = 8
 _MAX_PARTS: Final = 200
+#: Each takes three mappings for each guest, of which the kernel gives a process 65,530. CPython and QuickJS have two.
+_MAX_MEMORIES: Final = 8
+#: Imports, and exports, of the whole. CPython has 30.
+_MAX_NAMES: Final = 500
 _MAX_SECTIONS: Final = 20_000
 _MAX_ENTRIES: Final = 100_000
 
@@ -70,9 +78,10 @@ class ComponentInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A core module of a component, and where it stands."""
+    """A core module of a component: where both of them start, and what the module declares."""
 
     start: int
+    component: int
     info: ModuleInfo
 
 
@@ -87,15 +96,21 @@ def read_component(data: bytes, limits: ModuleLimits = DEFAULT_LIMITS) -> Compon
         raise ModuleRefused(f"the component has {len(data):,} bytes; at most {limits.module_bytes:,} are accepted")
     reading = _Reading(data, limits)
     imports, exports = reading.component(PREAMBLE_BYTES, len(data), depth=0)
+    if max(len(imports), len(exports)) > _MAX_NAMES:
+        raise ModuleRefused(
+            f"the component has {len(imports):,} imports and {len(exports):,} exports; "
+            f"at most {_MAX_NAMES} of each are accepted"
+        )
     with_memory = [part for part in reading.parts if _has_memory(part.info)]
-    pages = {part.start: _pages(part.info) for part in with_memory}
-    largest = max(pages, key=pages.__getitem__, default=None)
-    little = {start: max(own, LITTLE_PAGES) for start, own in pages.items() if start != largest}
+    if len(with_memory) > _MAX_MEMORIES:
+        raise ModuleRefused(f"its modules have {len(with_memory)} memories together; at most {_MAX_MEMORIES}")
+    largest = max(with_memory, key=_pages, default=None)
+    little = {part.start: _little_pages(part, largest) for part in with_memory if largest and part is not largest}
     return ComponentInfo(
         imports,
         exports,
         len(with_memory),
-        sum(pages.values()) * PAGE_BYTES,
+        sum(map(_pages, with_memory)) * PAGE_BYTES,
         sum(little.values()) * PAGE_BYTES,
         _rewritten(data, {part.start: part.info for part in reading.parts}, little),
     )
@@ -110,6 +125,7 @@ class _Reading:
         self._sections = 0
         self._entries = 0
         self._functions = 0
+        self._globals = 0
         self.parts: list[_Part] = []
 
     def component(self, start: int, end: int, *, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -124,7 +140,7 @@ class _Reading:
             if self._sections > _MAX_SECTIONS:
                 raise ModuleRefused(f"the component has more than {_MAX_SECTIONS:,} sections")
             if section.id == _CORE_MODULE:
-                self._module(section)
+                self._module(section, start)
             elif section.id == _COMPONENT:
                 self._part()
                 self.component(section.start + PREAMBLE_BYTES, section.end, depth=depth + 1)
@@ -143,13 +159,16 @@ class _Reading:
         if len(self.parts) >= _MAX_PARTS or self._entries > _MAX_ENTRIES:
             raise ModuleRefused(f"the component is made of more than {_MAX_PARTS} modules and components")
 
-    def _module(self, section: Section) -> None:
+    def _module(self, section: Section, component: int) -> None:
         self._part()
         info = read_module(self._data[section.start : section.end], self._limits)
         self._functions += info.function_count
         if self._functions > self._limits.functions:
             raise ModuleRefused(f"its modules declare more than {self._limits.functions:,} functions together")
-        self.parts.append(_Part(section.start, info))
+        self._globals += info.global_count
+        if self._globals > self._limits.globals:
+            raise ModuleRefused(f"its modules declare more than {self._limits.globals:,} globals together")
+        self.parts.append(_Part(section.start, component, info))
 
     def _listed(self, section: Section) -> Iterator[Reader]:
         """A cursor at each entry of a section that is a list."""
@@ -285,8 +304,21 @@ def _has_memory(info: ModuleInfo) -> bool:
     return info.memory is not None and not imports_it
 
 
-def _pages(info: ModuleInfo) -> int:
-    return 0 if info.memory is None else info.memory.min_pages
+def _pages(part: _Part) -> int:
+    return 0 if part.info.memory is None else part.info.memory.min_pages
+
+
+def _little_pages(part: _Part, largest: _Part) -> int:
+    """What this one's memory may grow to, in pages. Raises `ModuleRefused` when another component has the largest."""
+    pages = _pages(part)
+    if part.component == largest.component:
+        return max(pages, LITTLE_PAGES)
+    if pages:
+        raise ModuleRefused(
+            "two of the components that it is made of have memory, and strings would pass between them for no fuel; "
+            "at most one may have any"
+        )
+    return 0
 
 
 def _rewritten(data: bytes, modules: Mapping[int, ModuleInfo], little: Mapping[int, int]) -> bytes:

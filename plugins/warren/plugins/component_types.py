@@ -27,11 +27,15 @@ from wasmtime.component import (
 )
 from wasmtime.component._types import ComponentExtern
 
+from .bindings import parts_of_type
 from .errors import ModuleRefused
 from .module import shortened, shown
 
 #: Words of a type that are written out. A hostile one can double its length with every line that it takes.
 _MAX_WORDS: Final = 200
+
+#: Parts of one type, or functions of one interface, that are listed. WASI's largest interface has some 50.
+_MAX_PARTS: Final = 200
 
 _FUNC: Final = "func"
 
@@ -63,27 +67,35 @@ def _problems(
     for interface, functions in wanted.items():
         if interface not in items:
             continue
+        is_ours = interface.startswith("warren:")
+        if not functions and not is_ours:
+            continue
         item = items[interface].ty
+        if parts_of_type(item, engine) > _MAX_PARTS:
+            yield f"{what} {interface} has more than {_MAX_PARTS} items"
+            continue
         found = item.exports(engine) if isinstance(item, ComponentInstanceType) else {}
         for name, each in found.items():
-            type_text = described(each)
             if name in functions:
+                type_text = described(each, engine)
                 if type_text != functions[name]:
                     yield f"{what} {name!r} of {interface} is {shown(type_text)}, and must be {functions[name]!r}"
-            elif interface.startswith("warren:") and type_text.startswith(_FUNC):
+            elif is_ours and isinstance(each.ty, FuncType):
                 yield f"{what} {shown(name)} of {interface} is not provided"
         missing = functions.keys() - found.keys()
         if missing and what == "its export":
             yield f"it does not export {shortened(sorted(missing))} of {interface}"
 
 
-def described(item: ComponentExtern) -> str:
+def described(item: ComponentExtern, engine: wasmtime.Engine) -> str:
     """A function's type as WIT has it, names of types being written out: `func(action: string) -> u32`."""
     try:
         each = item.ty
         if not isinstance(each, FuncType):
             return type(each).__name__
-        words = _Words()
+        if parts_of_type(each, engine) > _MAX_PARTS:
+            return f"{_FUNC}(…)"
+        words = _Words(engine)
         params = ", ".join(f"{name}: {words.of(param)}" for name, param in each.params)
         return f"{_FUNC}({params})" + ("" if each.result is None else f" -> {words.of(each.result)}")
     except TypeError:  # what wasmtime's Python does not know
@@ -93,12 +105,13 @@ def described(item: ComponentExtern) -> str:
 class _Words:
     """Writes types out, up to a number of words."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self._engine = engine
         self._left = _MAX_WORDS
 
     def of(self, each: Any) -> str:
         self._left -= 1
-        if self._left < 0:
+        if self._left < 0 or parts_of_type(each, self._engine) > _MAX_PARTS:
             return "…"
         if (primitive := _PRIMITIVES.get(type(each))) is not None:
             return primitive
