@@ -72,11 +72,22 @@ def test_a_projects_tests_need_no_sandbox_and_have_warren_beside_its_sdk(project
 
 @pytest.mark.toolchain
 @pytest.mark.timeout(120)
-def test_a_function_of_another_world_fails_the_build_and_says_what_to_name(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "initialize(print)",
+            "@initialize is of the world plugin-with-lifecycle: name that after `-w` in toolchain.toml",
+        ),
+        ("publish('greetings', 1)", "there is no host here to call send_message of"),
+    ],
+    ids=["of another world", "that needs a host"],
+)
+def test_what_is_wrong_in_a_plugin_as_such_fails_the_build_and_is_told(project: Path, line: str, reason: str) -> None:
     with (project / "plugin.py").open("a") as source:
-        source.write("\n\nfrom warren_plugin import initialize\n\ninitialize(print)\n")
+        source.write(f"\n\nfrom warren_plugin import initialize, publish\n\n{line}\n")
     built = run(project, Path(sys.executable).with_name("warren"), "build", ".")
     if "is missing, which builds" in built.stderr:
         pytest.skip(built.stderr.strip())
     assert built.returncode == 1
-    assert "@initialize is of the world plugin-with-lifecycle: name that after `-w` in toolchain.toml" in built.stderr
+    assert reason in built.stderr
