@@ -294,6 +294,7 @@ class TestChecks:
              "more than 10,000 globals together"),
             (component(host=HOST + "".join(f'(import "wasi:x/y{n}" (instance))' for n in range(500))),
              "501 imports and 1 exports"),
+            (component(host=HOST + f'(import "wasi:x/y@0.2.0+{"0" * 200}" (instance))'), "a name of 215 characters"),
         ],
     )  # fmt: skip
     async def test_a_component_that_does_not_fit_is_refused(self, wasm: bytes, reason: str) -> None:
@@ -520,6 +521,20 @@ class TestWasi:
         outcome = await run(make_sandbox, calling("exit", f"(call $it (i32.const 0)) {OK}"))
         assert outcome.kind == "trap"
         assert "wasi:cli/exit@0.2.3#exit" in (outcome.error or "")
+
+    async def test_what_is_said_of_a_trap_is_bounded(self, make_sandbox: MakeSandbox) -> None:
+        name = "x" * 90_000
+        long = component(
+            f"(call $it) {OK}",
+            host=HOST + f'(import "wasi:x/y@0.2.3" (instance $long (export "{name}" (func))))',
+            lowered=f'(core func $it (canon lower (func $long "{name}")))',
+            imports='(import "host" "it" (func $it))',
+            given='(export "it" (func $it))',
+        )
+        outcome = await run(make_sandbox, long)
+        assert outcome.kind == "trap"
+        assert "wasi:x/y@0.2.3#xxx" in (outcome.error or "")
+        assert len(outcome.error or "") < 600
 
     async def test_a_function_of_wasi_of_another_type_is_refused(self, make_sandbox: MakeSandbox) -> None:
         wrong = WASI.replace('"get-random-u64" (func (result u64))', '"get-random-u64" (func (result string))')

@@ -49,6 +49,8 @@ _MAX_PARTS: Final = 200
 _MAX_MEMORIES: Final = 8
 #: Imports, and exports, of the whole. CPython has 30.
 _MAX_NAMES: Final = 500
+#: Characters of one, which errors name.
+_MAX_NAME_LENGTH: Final = 200
 _MAX_SECTIONS: Final = 20_000
 _MAX_ENTRIES: Final = 100_000
 
@@ -263,7 +265,10 @@ def _external_name(reader: Reader) -> str:
     kind = reader.byte()
     if kind > 1:
         reader.refuse(f"unknown kind 0x{kind:02x} of a name")
-    return reader.name()
+    name = reader.name()
+    if len(name) > _MAX_NAME_LENGTH:
+        reader.refuse(f"a name of {len(name):,} characters; at most {_MAX_NAME_LENGTH} are accepted")
+    return name
 
 
 def _sort(reader: Reader) -> None:
