@@ -292,6 +292,8 @@ class TestChecks:
             (component(parts="".join(a_memory(0, f"m{n}") for n in range(8))), "9 memories together; at most 8"),
             (component(parts=f"(core module {'(global i32 (i32.const 7))' * 5_000})" * 3),
              "more than 10,000 globals together"),
+            (component(parts=f"(core module (func (local {'i32 ' * 9_000})))" * 60),
+             "more than 500,000 locals together"),
             (component(host=HOST + "".join(f'(import "wasi:x/y{n}" (instance))' for n in range(500))),
              "501 imports and 1 exports"),
             (component(host=HOST + f'(import "wasi:x/y@0.2.0+{"0" * 200}" (instance))'), "a name of 215 characters"),
