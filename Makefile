@@ -35,7 +35,7 @@ venv: $(READY) ## make the virtual environment, with Warren installed from this 
 ## tests ##############################################################################################################
 
 .PHONY: test
-test: $(READY) broker redis asc zig ## every test but the wheel's
+test: $(READY) broker redis asc qjs zig ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
@@ -47,12 +47,13 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 	$(PYTEST) -m broker
 
 .PHONY: test-toolchain
-test-toolchain: $(READY) asc zig ## rebuild plugins in every language whose compiler is installed
+test-toolchain: $(READY) asc qjs zig ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
+# LANG is the locale of every program as well, and node dies of a locale that there is not.
 .PHONY: sdk-test
 sdk-test: $(READY) ## new, build and call a plugin in every language of the kit, or in one (LANG=zig)
-	SDK_LANGUAGE=$(if $(filter command line,$(origin LANG)),$(LANG)) $(PYTEST) tests/workers/kit/test_sdks.py
+	SDK_LANGUAGE=$(if $(filter command line,$(origin LANG)),$(LANG)) LANG=C.UTF-8 $(PYTEST) tests/workers/kit/test_sdks.py
 
 .PHONY: test-hostile
 test-hostile: $(READY) ## every attack on the sandbox, the long ones too
@@ -74,6 +75,11 @@ redis:
 asc:
 	@command -v asc >/dev/null || ! command -v npm >/dev/null \
 	    || npm install --silent --global --prefix $(TOOLS) assemblyscript@0.28.20
+
+.PHONY: qjs
+qjs:
+	@command -v componentize-qjs >/dev/null || ! command -v npm >/dev/null \
+	    || npm install --silent --global --prefix $(TOOLS) componentize-qjs@0.4.5
 
 .PHONY: zig
 zig: $(READY)

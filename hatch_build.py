@@ -22,7 +22,10 @@ class PackingHook(BuildHookInterface[BuilderConfig]):
         if version == "editable":
             return
         packed = {str(path): f"warren/plugins/samples/{path.name}" for path in samples(Path(self.root))}
-        packed |= {str(path): f"warren/{path.relative_to(self.root)}" for path in sdks(Path(self.root))}
+        for path in sdks(Path(self.root)):
+            place = str(path.relative_to(self.root))
+            if not self.build_config.path_is_excluded(place):  # what git ignores: compilers leave it there
+                packed[str(path)] = f"warren/{place}"
         packed |= {name: f"warren/workers/documents/{name}" for name in ("CHANGELOG.md", "README.md")}
         build_data["force_include"].update(packed)
 

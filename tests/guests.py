@@ -132,6 +132,36 @@ def asking(function: str, arguments: Any = None) -> bytes:
     )
 
 
+def asking_what_it_is_asked(more: str = "") -> bytes:
+    """A guest that calls the host function which the action names, with the data, and answers with what it is given.
+
+    It takes requests as Warren's own tools write them, without blanks.
+    """
+    name_at, before_data = len(b'{"action":"'), len(b'","data":')
+    head, tail = b'{"success":true,"error":null,"result":', b"}"
+    return wat(
+        f"""(local $end i32) (local $name i32) (local $got i64)
+        (local.set $name (i32.add (local.get $at) (i32.const {name_at})))
+        (local.set $end (local.get $name))
+        (loop $again
+          (local.set $end (i32.add (local.get $end) (i32.const 1)))
+          (br_if $again (i32.ne (i32.load8_u (local.get $end)) (i32.const {ord('"')}))))
+        (local.set $got (call $ask (local.get $name) (i32.sub (local.get $end) (local.get $name))
+          (i32.add (local.get $end) (i32.const {before_data}))
+          (i32.sub (i32.sub (i32.add (local.get $at) (local.get $length)) (i32.const 1))
+            (i32.add (local.get $end) (i32.const {before_data})))))
+        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
+        (memory.copy (i32.const 65536) (i32.const 2048) (i32.const {len(head)}))
+        (memory.copy (local.get $end) (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32)))
+          (i32.wrap_i64 (local.get $got)))
+        (local.set $end (i32.add (local.get $end) (i32.wrap_i64 (local.get $got))))
+        (memory.copy (local.get $end) (i32.const 2100) (i32.const {len(tail)}))
+        (call $pack (i32.const 65536)
+          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
+        more=data(2048, head) + data(2100, tail) + more,
+    )
+
+
 def write_plugin(
     folder: Path,
     name: str,

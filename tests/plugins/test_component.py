@@ -463,6 +463,38 @@ def calling(name: str, body: str) -> bytes:
     )
 
 
+def printing(body: str) -> bytes:
+    """A component with `$stdout` and `$stderr`, each for a stream, and `$write` (stream, at, length, 16 bytes)."""
+    streams = """
+  (import "wasi:io/streams@0.2.3" (instance $streams
+    (export "output-stream" (type $stream (sub resource)))
+    (type $e (variant (case "closed")))
+    (export "stream-error" (type $error (eq $e)))
+    (export "[method]output-stream.write"
+      (func (param "self" (borrow $stream)) (param "contents" (list u8)) (result (result (error $error)))))))
+  (alias export $streams "output-stream" (type $stream))"""
+    for name in ("stdout", "stderr"):
+        streams += f"""
+  (import "wasi:cli/{name}@0.2.3" (instance ${name}
+    (export "output-stream" (type $s (eq $stream)))
+    (export "get-{name}" (func (result (own $s))))))"""
+    return component(
+        body,
+        host=HOST + streams,
+        libc=LIBC.replace('(memory (export "memory") 1)', '(memory (export "memory") 2)'),
+        lowered="""
+  (core func $stdout (canon lower (func $stdout "get-stdout")))
+  (core func $stderr (canon lower (func $stderr "get-stderr")))
+  (core func $write (canon lower (func $streams "[method]output-stream.write") (memory $memory)))""",
+        imports="""
+    (import "host" "stdout" (func $stdout (result i32)))
+    (import "host" "stderr" (func $stderr (result i32)))
+    (import "host" "write" (func $write (param i32 i32 i32 i32)))""",
+        given='(export "stdout" (func $stdout)) (export "stderr" (func $stderr)) (export "write" (func $write))',
+        more=NULL + data(2048, "one two\nthr"),
+    )
+
+
 class Still:
     """A world where it is always the same moment, and a die shows one side."""
 
@@ -498,6 +530,34 @@ class TestWasi:
     async def test_the_environment_is_what_was_granted(self, make_sandbox: MakeSandbox) -> None:
         body = f"(call $it (i32.const 64)) (if (i32.load (i32.const 68)) (then (unreachable))) {OK}"
         assert (await run(make_sandbox, calling("environment", body))).kind == "ok"
+
+    async def test_what_is_printed_is_logged_line_by_line(self, make_sandbox: MakeSandbox) -> None:
+        body = f"""
+          (call $write (call $stderr) (i32.const 2048) (i32.const 5) (i32.const 64))
+          (call $write (call $stderr) (i32.const 2053) (i32.const 6) (i32.const 64))
+          (call $write (call $stdout) (i32.const 2048) (i32.const 3) (i32.const 64)) {OK}"""
+        outcome = await run(make_sandbox, printing(body))
+        assert outcome.kind == "ok", outcome
+        assert [(line.level, line.text) for line in outcome.logs] == [
+            ("warn", "one two"), ("info", "one"), ("warn", "thr"),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("call", "kind", "error"),
+        [
+            ("(call $write (call $stdout) (i32.const 0) (i32.const 65537) (i32.const 64))", "trap", "at once"),
+            ("(call $write (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 64))", "trap", "handle"),
+            (
+                "(loop $l (call $write (call $stdout) (i32.const 0) (i32.const 60000) (i32.const 64)) (br $l))",
+                "out_of_fuel",
+                "",
+            ),
+        ],
+    )
+    async def test_printing_has_its_limits(self, call: str, kind: str, error: str, make_sandbox: MakeSandbox) -> None:
+        outcome = await run(make_sandbox, printing(f"{call} (unreachable)"), memory_bytes=2 * MIB, max_fuel=50_000_000)
+        assert outcome.kind == kind, outcome
+        assert error in (outcome.error or "")
 
     async def test_a_large_environment_is_paid_for(self, engine: Engine) -> None:
         body = "(loop $again (call $it (i32.const 64)) (br $again)) (unreachable)"

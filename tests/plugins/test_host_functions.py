@@ -277,17 +277,17 @@ async def test_a_coroutine_that_takes_longer_than_its_run_is_cancelled(call: Cal
     cancelled = asyncio.Event()
 
     @host_function()
-    async def takes_ten_seconds() -> None:
+    async def takes_for_ever() -> None:
         try:
-            await asyncio.sleep(10)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.set()
             raise
 
     began = time.monotonic()
-    outcome = await call.outcome(takes_ten_seconds, timeout_s=1.0)
+    outcome = await call.outcome(takes_for_ever, timeout_s=0.2)
     assert outcome.kind == "deadline_exceeded"
-    assert 1.0 <= time.monotonic() - began < 9.0
+    assert time.monotonic() - began >= 0.2
     await asyncio.wait_for(cancelled.wait(), LIMIT_S)
 
 

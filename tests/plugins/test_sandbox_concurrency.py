@@ -6,8 +6,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -64,24 +63,6 @@ STATES = {
 every_state = pytest.mark.parametrize(("wasm", "wait"), STATES.values(), ids=STATES.keys())
 
 
-@asynccontextmanager
-async def ticking() -> AsyncIterator[list[float]]:
-    """When the event loop came round, in seconds of the monotonic clock."""
-    ticks: list[float] = []
-
-    async def tick() -> None:
-        while True:
-            ticks.append(time.monotonic())
-            await asyncio.sleep(0.001)
-
-    task = asyncio.create_task(tick())
-    try:
-        yield ticks
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - a bounded wait for what has no event
@@ -89,24 +70,34 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @every_state
-async def test_the_deadline_holds_while_the_event_loop_goes_on(
+async def test_the_deadline_holds_and_not_before_its_time(
     wasm: bytes, wait: Callable[..., Any], make_sandbox: MakeSandbox
 ) -> None:
     sandbox = await make_sandbox(wasm, {"wait": wait}, max_fuel=ENDLESS_FUEL, timeout_s=0.3)
-    async with ticking() as ticks:
-        began = time.monotonic()
-        outcome = await sandbox.run(b"{}")
-        took_s = time.monotonic() - began
+    began = time.monotonic()
+    outcome = await sandbox.run(b"{}")
     assert (outcome.kind, outcome.error) == ("deadline_exceeded", "the run took longer than its limit of 0.3 s")
-    assert 0.3 <= took_s < 10  # the deadline, and whatever a busy machine adds
-    assert len(ticks) >= 3  # the loop went on; how often it was let is the machine's affair
+    assert time.monotonic() - began >= 0.3
+
+
+@every_state
+async def test_the_event_loop_goes_on_beside_a_run(
+    wasm: bytes, wait: Callable[..., Any], make_sandbox: MakeSandbox
+) -> None:
+    sandbox = await make_sandbox(wasm, {"wait": wait}, max_fuel=ENDLESS_FUEL, timeout_s=600)
+    run = asyncio.create_task(sandbox.run(b"{}"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+        assert not run.done()
+    run.cancel()
+    await asyncio.wait([run])
 
 
 @every_state
 async def test_a_cancelled_run_leaves_nothing_behind(
     wasm: bytes, wait: Callable[..., Any], make_sandbox: MakeSandbox
 ) -> None:
-    sandbox = await make_sandbox(wasm, {"wait": wait}, max_fuel=ENDLESS_FUEL)
+    sandbox = await make_sandbox(wasm, {"wait": wait}, max_fuel=ENDLESS_FUEL, timeout_s=600)
     tasks_before = asyncio.all_tasks()
     for turns in range(12):
         runs = [asyncio.create_task(sandbox.run(b"{}")) for _ in range(3)]

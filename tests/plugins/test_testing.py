@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.guests import ask, asking, data, echoing, wat, write_plugin
+from tests.guests import ask, asking, data, echoing, needing, relaying, wat, write_plugin
 from warren.manifests import Policy
-from warren.plugins import LoadFailed, ResourceLimit, SecurityViolation
+from warren.plugins import LoadFailed, ResourceLimit, SecurityViolation, host_function
 from warren.plugins.testing import (
     NotFaked,
     PluginRequest,
@@ -91,6 +92,61 @@ def test_initialize_gets_the_settings_and_may_fail(tmp_path: Path) -> None:
         assert call(plugin) == 1  # what was loaded before is there still
 
 
+CONFIG: Final = """
+  (func (export "initialize") (param $at i32) (param $length i32) (result i32)
+    (call $log (i32.const 2) (local.get $at) (local.get $length)) (i32.const 0))"""
+
+
+def test_settings_go_over_the_manifest_s_and_variables_are_the_test_s_own(tmp_path: Path) -> None:
+    manifest = '[permissions]\nenvironment_vars = ["KEY", "HOME"]\n[settings]\nunit = "C"\nkey = "env:KEY"\n'
+    built = framework(tmp_path, wat(more=CONFIG), manifest).settings({"unit": "F"}).environment({"KEY": "no secret"})
+    with built.build_sync() as plugin:
+        call(plugin)
+        config = json.loads(plugin.plugin.logs[0].text)
+        assert config["settings"] == {"unit": "F", "key": "***"}
+        assert config["environment"] == {"KEY": "***"}
+
+
+def test_a_secret_in_a_file_has_to_be_in_a_folder_that_the_test_names(tmp_path: Path) -> None:
+    secret = tmp_path / "secrets" / "token"
+    secret.parent.mkdir()
+    secret.write_text("no secret")
+    built = framework(tmp_path, wat(), f'[settings]\ntoken = "file:{secret}"\n')
+    with built.build_sync() as plugin, pytest.raises(LoadFailed, match="--secrets"):
+        call(plugin)
+    with built.secret_folders(secret.parent).build_sync() as plugin:
+        assert call(plugin) == 1
+
+
+# Other plugins.
+
+
+def test_the_plugins_beside_it_can_be_called_on_the_same_clock(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "callee", asking("get_time"))
+    built = framework(tmp_path, relaying("callee"), needing("callee")).other_plugins(tmp_path).start_time(1_000)
+    with built.build_sync() as plugin:
+        assert call(plugin)["ok"]["ok"]["timestamp"] == 1_000
+        plugin.initialize_plugin({"again": True})
+        assert call(plugin)["ok"]["ok"]["timestamp"] == 1_000
+
+
+def test_beside_others_it_is_loaded_anew_with_other_settings_too(tmp_path: Path) -> None:
+    with framework(tmp_path, wat(more=CONFIG)).other_plugins(tmp_path).build_sync() as plugin:
+        for number in (1, 2):
+            plugin.initialize_plugin({"number": number})
+            call(plugin)
+            assert json.loads(plugin.plugin.logs[0].text)["settings"] == {"number": number}
+
+
+def test_one_that_it_may_call_and_cannot_be_loaded_is_told_and_others_do_not_matter(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "other", b"\0asm")
+    with framework(tmp_path, wat()).other_plugins(tmp_path).build_sync() as plugin:
+        assert call(plugin) == 1
+    built = framework(tmp_path, wat(), needing("other", optional=True)).other_plugins(tmp_path)
+    with built.build_sync() as plugin, pytest.raises(LoadFailed, match=r"other\.wasm"):
+        call(plugin)
+
+
 # HTTP.
 
 
@@ -123,6 +179,18 @@ def test_a_redirect_to_where_the_plugin_may_not_go_is_refused(tmp_path: Path) ->
     built.fake_http("GET", URL, status=302, headers={"location": "https://evil.example/"})
     with built.build_sync() as plugin, pytest.raises(SecurityViolation, match="evil"):
         call(plugin)
+
+
+def test_the_web_may_be_the_real_one(tmp_path: Path) -> None:
+    manifest = NETWORK.replace("api.example.com", "localhost")
+    built = framework(tmp_path, asking("http_request", {"url": "http://localhost/"}), manifest)
+    with built.fake_http("*", "*", "faked").build_sync() as plugin:
+        assert call(plugin)["ok"]["body"] == "faked"
+    with built.live_http().build_sync() as plugin:
+        with pytest.raises(SecurityViolation, match="localhost"):  # its real address is nobody's business
+            call(plugin)
+        with pytest.raises(ValueError, match=r"live_http\(\)"):
+            _ = plugin.plugin.http_requests
 
 
 # Storage and time.
@@ -174,6 +242,17 @@ def test_the_log_of_the_last_run_is_there(tmp_path: Path) -> None:
     with framework(tmp_path, logging).build_sync() as plugin:
         call(plugin)
         assert [line.text for line in plugin.plugin.logs] == ["hello"]
+
+
+@host_function(changes_nothing=True)
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def test_host_functions_of_the_embedder_s_can_be_called(tmp_path: Path) -> None:
+    built = framework(tmp_path, asking("add", {"a": 1, "b": 2})).host_functions(add)
+    with built.build_sync() as plugin:
+        assert call(plugin)["ok"] == 3
 
 
 # What cannot be.

@@ -25,7 +25,7 @@ from warren.plugins.wasi_abi import SIGNATURES, WASI_MODULE
 #: Imports that a program here may call, under their own names.
 USED: Final = (
     "fd_write", "fd_read", "proc_exit", "args_get", "args_sizes_get", "environ_get", "environ_sizes_get",
-    "fd_fdstat_get", "fd_close", "fd_prestat_get", "poll_oneoff",
+    "fd_fdstat_get", "fd_close", "fd_prestat_get", "poll_oneoff", "clock_time_get", "random_get",
 )  # fmt: skip
 
 #: Where a program has room: for a list of one piece, for a number, and for what it reads.

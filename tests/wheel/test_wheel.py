@@ -67,11 +67,19 @@ def test_the_wheel_holds_the_demos_plugins_and_documents(built: Distributions) -
     assert {"warren/workers/documents/CHANGELOG.md", "warren/workers/documents/README.md"} <= held
 
 
+#: Where compilers leave things, beside what is packed.
+LEFT_BEHIND: Final = ("rust/target", "c/template/.build", "c/template/build", "assemblyscript/node_modules/asc")
+
+
 def test_the_sdist_holds_the_workshop_and_builds_the_same_wheel(built: Distributions, tmp_path: Path) -> None:
     with tarfile.open(built.sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     source = tmp_path / f"warren-{VERSION}"
     assert {".ci", "Makefile", "requirements.lock", "tests"} <= {path.name for path in source.iterdir()}
+    for name in LEFT_BEHIND:
+        folder = source / "plugins" / "sdk" / name
+        folder.mkdir(parents=True)
+        (folder / "module.wasm").touch()
     assert files(build(source, tmp_path / "dist").wheel) == files(built.wheel)
 
 

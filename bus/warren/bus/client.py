@@ -114,7 +114,7 @@ class Client:
         With `record` it has a recording of the run, too, where the worker gives them to callers. A plugin that fails is
         a result, not an exception.
 
-        Raises CallTimeout (a request that no worker has begun with by then is dead-lettered as expired, not run),
+        Raises CallTimeout (a request that no worker has taken by then is dead-lettered as expired, not run),
         MalformedMessage for a reply that is no result, ValueError for names and data that cannot be sent.
         """
         transport = self._open_transport

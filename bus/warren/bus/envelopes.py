@@ -299,6 +299,12 @@ def retry_message(
 
     `version` is that of the plugin it was tried with. `passed_on` is how often it was left to another worker in this
     try, the broker's redeliveries included.
+
+    From then on it does not expire: it comes back by being dead-lettered, for which RabbitMQ takes `expiration` from a
+    message, so that what is left of its time could not be told to the mailbox. (Rejected: an `expiration` for the retry
+    queue alone, which at its end would bring the request back like any other, only sooner. And a deadline in a header,
+    against which workers would hold their clocks: a late answer is what a caller gets that gives up in the middle of a
+    run, too.)
     """
     dropped = {DELIVERY_COUNT, Header.PASSED_ON, *MORE_KEYS}
     headers = {name: value for name, value in message.headers.items() if name not in dropped}

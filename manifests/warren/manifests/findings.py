@@ -72,7 +72,8 @@ def from_validation(error: ErrorDetails, path: Path, root: type[BaseModel]) -> F
     if what == "missing":
         return Finding(path, f"missing key {place(path)}")
     if what == "extra_forbidden":
-        return unknown_key(path, _model_at(error["loc"], root).model_fields)
+        fields = _model_at(error["loc"], root).model_fields
+        return unknown_key(path, (field.alias or name for name, field in fields.items()))
     if what in _EXPECTED:
         return wrong_type(path, _EXPECTED[what], value)
     if what in _BOUNDS:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 from collections.abc import Callable
-from ctypes import POINTER, c_bool, c_byte, c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, c_bool, c_byte, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,6 +89,12 @@ component_value_delete = _function("wasmtime_component_val_delete", None, c_void
 component_record_new = _function("wasmtime_component_valrecord_new", None, c_void_p, c_size_t, c_void_p)
 component_list_new = _function("wasmtime_component_vallist_new", None, c_void_p, c_size_t, c_void_p)
 component_tuple_new = _function("wasmtime_component_valtuple_new", None, c_void_p, c_size_t, c_void_p)
+component_resource_new = _function("wasmtime_component_resource_host_new", c_void_p, c_bool, c_uint32, c_uint32)
+component_resource_number = _function("wasmtime_component_resource_host_rep", c_uint32, c_void_p)
+component_resource_type = _function("wasmtime_component_resource_host_type", c_uint32, c_void_p)
+component_resource_delete = _function("wasmtime_component_resource_host_delete", None, c_void_p)
+component_resource_given = _function("wasmtime_component_resource_host_to_any", c_void_p, *[c_void_p] * 3)
+component_resource_taken = _function("wasmtime_component_resource_any_to_host", c_void_p, *[c_void_p] * 3)
 bytes_new = _function("wasm_byte_vec_new", None, c_void_p, c_size_t, c_char_p)
 _error_trace = _function("wasmtime_error_wasm_trace", None, c_void_p, c_void_p)
 _trap_code = _function("wasmtime_trap_code", c_bool, c_void_p, c_void_p)
@@ -252,6 +258,8 @@ STRING: Final[int] = _ffi.WASMTIME_COMPONENT_STRING.value
 LIST: Final[int] = _ffi.WASMTIME_COMPONENT_LIST.value
 RECORD: Final[int] = _ffi.WASMTIME_COMPONENT_RECORD.value
 TUPLE: Final[int] = _ffi.WASMTIME_COMPONENT_TUPLE.value
+OPTION: Final[int] = _ffi.WASMTIME_COMPONENT_OPTION.value
+RESOURCE: Final[int] = _ffi.WASMTIME_COMPONENT_RESOURCE.value
 RESULT: Final[int] = _ffi.WASMTIME_COMPONENT_RESULT.value
 
 #: The null pointer that says that there is nothing to finalize.

@@ -1,7 +1,8 @@
-"""What a component may import: `warren:plugin/host`, and of WASI 0.2 what needs no handle.
+"""What a component may import: `warren:plugin/host`, and of WASI 0.2 what a plugin can have any use for.
 
-Of WASI, a language's runtime imports more than a plugin ever calls. What stands in `_WASI` means what it means; there
-are no directories; and whatever else is called traps. Clock and randomness are the run's, and recorded with it.
+Of WASI, a language's runtime imports more than a plugin ever calls. What stands in `_WASI` means what it means: clock
+and randomness are the run's, and recorded with it; what is printed becomes log lines; there are no directories, and no
+terminals. Whatever else is called traps.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from typing import Any, Final
 
 import wasmtime
 from pydantic_core import from_json
-from wasmtime.component import Component, Linker
+from wasmtime.component import Component, Linker, ResourceType
 
 from . import bindings
 from .callbacks import answering_component, suspending_component
 from .component_values import (
     Fill,
     byte_list,
+    done,
     listed,
+    none,
+    read_bytes,
     read_case,
+    read_resource,
     read_text,
     record,
+    resource,
     result,
     text,
     tupled,
@@ -34,10 +40,20 @@ from .errors import GuestFault
 from .guest import AnswerAwaited, Guest
 from .host import LEVELS
 from .host_imports import MAX_ARGUMENT_BYTES
+from .wasi_abi import STDERR, STDOUT
 
 HOST: Final = "warren:plugin/host@1.0.0"
 
 WASI: Final = "wasi:"
+
+_STREAMS: Final = "wasi:io/streams"
+
+#: The number that the type of streams has among the host's resources.
+_STREAM: Final = 1
+
+#: Printed at once at most; each is a value of 32 bytes on its way, which took 10 ns.
+_MAX_PRINTED_BYTES: Final = 64 << 10
+_PRINTED_FUEL: Final = 20
 
 #: Drawn at once at most: each is a value of 32 bytes on its way.
 _MAX_RANDOM_BYTES: Final = 64 << 10
@@ -141,6 +157,43 @@ def _nothing(_guest: Guest, _arguments: Any) -> Fill:
     return listed([])
 
 
+def _no_terminal(_guest: Guest, _arguments: Any) -> Fill:
+    return none
+
+
+def _stdout(guest: Guest, _arguments: Any) -> Fill:
+    return resource(guest.context, STDOUT, _STREAM)
+
+
+def _stderr(guest: Guest, _arguments: Any) -> Fill:
+    return resource(guest.context, STDERR, _STREAM)
+
+
+def _room(guest: Guest, arguments: Any) -> Fill:
+    _stream(guest, arguments)
+    return result(u64(_MAX_PRINTED_BYTES), is_ok=True)
+
+
+def _print(guest: Guest, arguments: Any) -> Fill:
+    length = arguments[1].of.list.size
+    guest.charge(_PRINTED_FUEL * length)
+    if length > _MAX_PRINTED_BYTES:
+        reason = f"the guest printed {length:,} bytes at once; it was told to print {_MAX_PRINTED_BYTES:,} at most"
+        raise GuestFault("trap", reason)
+    guest.host.process.write(_stream(guest, arguments), read_bytes(arguments[1]))
+    return done
+
+
+def _flush(guest: Guest, arguments: Any) -> Fill:
+    _stream(guest, arguments)
+    return done
+
+
+def _stream(guest: Guest, arguments: Any) -> int:
+    """The stream that is lent to a call, which has to be given back before the call ends."""
+    return read_resource(guest.context, arguments[0], _STREAM)
+
+
 @dataclass(frozen=True, slots=True)
 class _Function:
     """A function of WASI: its type, and what makes its result of the arguments."""
@@ -159,6 +212,10 @@ _INSECURE: Final = {
 }
 _DATETIME: Final = "func() -> record{seconds: u64, nanoseconds: u32}"
 
+_PRINT: Final = _Function("func(self: borrow, contents: list<u8>) -> result<_, variant>", _print)
+_FLUSH: Final = _Function("func(self: borrow) -> result<_, variant>", _flush)
+_TERMINAL: Final = _Function("func() -> option<own>", _no_terminal)
+
 #: By interface, without its version, and name.
 _WASI: Final[Mapping[str, Mapping[str, _Function]]] = {
     "wasi:random/random": _RANDOM,
@@ -175,6 +232,18 @@ _WASI: Final[Mapping[str, Mapping[str, _Function]]] = {
     "wasi:cli/environment": {
         "get-environment": _Function("func() -> list<tuple<string, string>>", _environment),
         "get-arguments": _Function("func() -> list<string>", _nothing),
+    },
+    "wasi:cli/stdout": {"get-stdout": _Function("func() -> own", _stdout)},
+    "wasi:cli/stderr": {"get-stderr": _Function("func() -> own", _stderr)},
+    "wasi:cli/terminal-stdin": {"get-terminal-stdin": _TERMINAL},
+    "wasi:cli/terminal-stdout": {"get-terminal-stdout": _TERMINAL},
+    "wasi:cli/terminal-stderr": {"get-terminal-stderr": _TERMINAL},
+    _STREAMS: {
+        "[method]output-stream.check-write": _Function("func(self: borrow) -> result<u64, variant>", _room),
+        "[method]output-stream.write": _PRINT,
+        "[method]output-stream.blocking-write-and-flush": _PRINT,
+        "[method]output-stream.flush": _FLUSH,
+        "[method]output-stream.blocking-flush": _FLUSH,
     },
     "wasi:filesystem/preopens": {
         "get-directories": _Function("func() -> list<tuple<own, string>>", _nothing),
@@ -193,6 +262,10 @@ def _giving(give: Callable[[Guest, Any], Fill]) -> Any:
 _LOG: Final = answering_component(_log)
 _CALL: Final = suspending_component(_call)
 _CALLBACKS: Final = {each: _giving(each.give) for functions in _WASI.values() for each in functions.values()}
+
+
+def _forget(_store: object, _number: int) -> None:
+    """A stream that the guest drops is there for the next."""
 
 
 def import_types(imports: Iterable[str]) -> dict[str, Mapping[str, str]]:
@@ -215,6 +288,8 @@ def linker_for(engine: wasmtime.Engine, component: Component, imports: Iterable[
             functions = _WASI.get(name.partition("@")[0])
             if functions:
                 with root.add_instance(name) as instance:
+                    if name.startswith(_STREAMS):
+                        instance.add_resource("output-stream", ResourceType.host(_STREAM), _forget)
                     for function_name, function in functions.items():
                         callback = _CALLBACKS[function]
                         bindings.define_component_function(instance, function_name, callback, suspends=False)

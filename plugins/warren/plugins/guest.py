@@ -112,6 +112,11 @@ async def free_slot(depth: int) -> None:
         await asyncio.sleep(SLOT_POLL_S)
 
 
+def past_deadline(timeout_s: float) -> GuestFault:
+    """How a run ends that has lasted longer than it may."""
+    return GuestFault("deadline_exceeded", f"the run took longer than its limit of {timeout_s:g} s")
+
+
 class Guest:
     """One instance and its store. `close` must be called, on every path; nothing else may be called after it."""
 
@@ -232,7 +237,7 @@ class Guest:
             raise self.fault
         remaining_s = self._deadline - time.monotonic()
         if remaining_s <= 0:
-            raise GuestFault("deadline_exceeded", f"the run took longer than its limit of {self._timeout_s:g} s")
+            raise past_deadline(self._timeout_s)
         if self.host_call is None:
             await asyncio.sleep(0)
         else:

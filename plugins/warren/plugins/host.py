@@ -37,7 +37,7 @@ from .recorder import Recorder, Source
 from .secrets import NO_SECRETS, Secrets
 from .wasi_descriptors import Files
 from .wasi_process import Process
-from .world import LIVE, Clock
+from .world import LIVE, Clock, Timer, World
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +89,9 @@ class HostSession:
 
     `depth` is the number of plugins that a call came through to this one, `trail` the run's place in a trace.
     """
+
+    #: What tells the time, and so on, before it is recorded: the machine, but in tests of plugins.
+    outside: World = LIVE
 
     __slots__ = (
         "_audit", "_began_ns", "_callee", "_caps", "_dropped_events", "_dropped_lines", "_functions", "_log_bytes_left",
@@ -158,23 +161,24 @@ class HostSession:
 
     def clock_ns(self, clock: Clock) -> int:
         """The time by that clock."""
-        now_ns = LIVE.clock_ns(clock)
+        now_ns = self.outside.clock_ns(clock)
         self._recording("clock", clock, b"").answer(b"%d" % now_ns)
         return now_ns
 
     def random_bytes(self, length: int) -> bytes:
         """So many random bytes."""
-        drawn = LIVE.random_bytes(length)
+        drawn = self.outside.random_bytes(length)
         self._recording("random", "", b"%d" % length).answer(drawn)
         return drawn
 
-    def begin_sleep(self, due_ns: Sequence[int]) -> None:
-        """The guest sleeps until the first of these times, by the monotonic clock."""
-        self._recording("sleep", "", b"%d" % len(due_ns))
+    def begin_sleep(self, timers: Sequence[Timer | None]) -> list[int]:
+        """The guest sleeps until the first of these: when each is due, by the monotonic clock."""
+        self._recording("sleep", "", b"%d" % len(timers))
+        return self.outside.begin_sleep(timers)
 
     def woken_by(self, due_ns: Sequence[int]) -> list[int] | None:
         """Which of these times have come, by their places; None while none has."""
-        due = LIVE.woken_by(due_ns)
+        due = self.outside.woken_by(due_ns)
         if due is not None and self.recorder is not None:
             self.recorder.answer(bytes(due))
         return due
@@ -433,9 +437,9 @@ def for_shadows(functions: Mapping[str, HostFunction], called: list[str]) -> Map
 
 
 @changes_nothing
-def get_time(_session: HostSession, _arguments: Any) -> dict[str, int]:
+def get_time(session: HostSession, _arguments: Any) -> dict[str, int]:
     """The wall clock: `timestamp` in whole seconds and `unix_ms` in milliseconds since the epoch."""
-    unix_ms = time.time_ns() // 1_000_000
+    unix_ms = session.outside.clock_ns("realtime") // 1_000_000
     return {"timestamp": unix_ms // 1_000, "unix_ms": unix_ms}
 
 

@@ -60,7 +60,15 @@ class Refusal:
 class Keeper:
     """Holds what is loaded. It belongs to one event loop."""
 
-    def __init__(self, loader: Loader, upgrades: Upgrades, *, max_plugins: int, grace_s: float) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        upgrades: Upgrades,
+        *,
+        max_plugins: int,
+        grace_s: float,
+        log: logging.Logger = _log,
+    ) -> None:
         self.loaded = LoadedPlugins()
         self.observers = Observers[LifecycleEvent]()
         #: Why pairs that were found are not loaded as they are now.
@@ -71,6 +79,7 @@ class Keeper:
         self._upgrades = upgrades
         self._max_plugins = max_plugins
         self._grace_s = grace_s
+        self._log = log
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -192,10 +201,10 @@ class Keeper:
         self.refusals.pop(plugin.files, None)
         self._set_aside.pop(plugin.files, None)
         if standing is None:
-            _log.info("loaded %s %s from %s", plugin.name, plugin.version, plugin.files.wasm)
+            self._log.info("loaded %s %s from %s", plugin.name, plugin.version, plugin.files.wasm)
             self.observers.tell(PluginLoaded(plugin))
         else:
-            _log.info("reloaded %s %s from %s", plugin.name, plugin.version, plugin.files.wasm)
+            self._log.info("reloaded %s %s from %s", plugin.name, plugin.version, plugin.files.wasm)
             self.observers.tell(PluginReplaced(plugin, standing))
             self._retire(standing)
         if before is not None and before is not standing:
@@ -241,9 +250,9 @@ class Keeper:
         """Say it in the log, to observers, and in the status of what was loaded from there before."""
         standing = self.loaded_from(files)
         if standing is None:
-            _log.warning("not loaded: %s", error)
+            self._log.warning("not loaded: %s", error)
         else:
-            _log.warning("not loaded, and %s %s stays as it is: %s", standing.name, standing.version, error)
+            self._log.warning("not loaded, and %s %s stays as it is: %s", standing.name, standing.version, error)
             standing.usage.refused(str(error))
         self.observers.tell(PluginRefused(files, error, standing))
 
@@ -288,7 +297,7 @@ class Keeper:
         plugin = self.loaded.get(*identity)
         if plugin is None:
             return
-        _log.info("%s %s has moved to %s", plugin.name, plugin.version, files.wasm)
+        self._log.info("%s %s has moved to %s", plugin.name, plugin.version, files.wasm)
         plugin.files = files
         self.refusals.pop(files, None)
 
@@ -324,7 +333,7 @@ class Keeper:
 
     def let_go(self, plugin: Plugin) -> None:
         self.loaded.remove(plugin)
-        _log.info("unloaded %s %s", plugin.name, plugin.version)
+        self._log.info("unloaded %s %s", plugin.name, plugin.version)
         self.observers.tell(PluginUnloaded(plugin))
         self._retire(plugin)
 
@@ -336,7 +345,7 @@ class Keeper:
     async def _shut_down(self, plugin: Plugin) -> None:
         outcome = await plugin.retire(self._grace_s)
         if outcome.kind != "ok":
-            _log.warning("%s %s did not shut down well: %s", plugin.name, plugin.version, outcome.error)
+            self._log.warning("%s %s did not shut down well: %s", plugin.name, plugin.version, outcome.error)
 
     async def close(self) -> None:
         """Unload everything, what others need last, and wait until each has shut down. Idempotent."""

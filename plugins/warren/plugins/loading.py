@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from .debugging import Debugging
 from .engine import Engine
 from .errors import CompilationFailed, LoadFailed, ModuleRefused
 from .files import PluginFiles
-from .host import HostFunction, Surroundings
+from .host import HostFunction, HostSession, Surroundings
 from .plugin import Plugin
 from .plugin_folder import PluginFolder, PluginFolders
 from .sandbox import Sandbox
@@ -47,7 +48,10 @@ class Loader:
         storage: StorageFunctions,
         secret_folders: tuple[Path, ...],
         debugging: Debugging | None = None,
+        variables: Mapping[str, str] = os.environ,
+        session: Callable[..., HostSession] = HostSession,
     ) -> None:
+        """`session` makes what the host knows of each run; `variables` are those that plugins may be granted."""
         self._policy = policy
         self._host_functions = host_functions
         self._audit = audit
@@ -55,6 +59,8 @@ class Loader:
         self._storage = storage
         self._secret_folders = secret_folders
         self._debugging = debugging
+        self._variables = variables
+        self._session = session
         self._engine = Engine(cache_folder())
 
     async def check(self, files: PluginFiles) -> CheckedPlugin:
@@ -100,7 +106,7 @@ class Loader:
             raise LoadFailed(str(files.manifest), str(error), may_pass=True) from error
 
     async def _sandbox(self, checked: CheckedPlugin, folder: PluginFolder | None) -> Sandbox:
-        given = await asyncio.to_thread(give, checked.manifest, checked.grant, self._secret_folders)
+        given = await asyncio.to_thread(give, checked.manifest, checked.grant, self._secret_folders, self._variables)
         tell = partial(self._audit.tell, checked.manifest.name, str(checked.manifest.version))
         return await make_sandbox(
             self._engine,
@@ -110,6 +116,7 @@ class Loader:
             tell_audit=tell,
             debugging=self._debugging if self._is_debugged(checked) else None,
             surroundings=Surroundings(given.variables, given.secrets, folder),
+            session=self._session,
         )
 
 

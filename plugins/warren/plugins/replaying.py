@@ -41,7 +41,7 @@ from .plugin import Plugin
 from .plugin_folder import PluginFolders
 from .recorder import Source
 from .recording import RecordedEvent, RecordedLimits, Recording, RecordingUnreadable
-from .world import Clock
+from .world import Clock, Timer
 
 #: Most replays are bounded by fuel alone, for machines differ. This is for recordings that have a lot of it.
 REPLAY_TIMEOUT_S: Final = 300.0
@@ -284,10 +284,11 @@ class _ReplaySession(HostSession):
             raise _damaged(f"{len(drawn):,} random bytes where {length:,} were drawn")
         return drawn
 
-    def begin_sleep(self, due_ns: Sequence[int]) -> None:
-        self._woken_by = list(self._player.tell(Asked("sleep", "", b"%d" % len(due_ns))))
-        if any(place >= len(due_ns) for place in self._woken_by):
+    def begin_sleep(self, timers: Sequence[Timer | None]) -> list[int]:
+        self._woken_by = list(self._player.tell(Asked("sleep", "", b"%d" % len(timers))))
+        if any(place >= len(timers) for place in self._woken_by):
             raise _damaged("a sleep that was ended by what it did not wait for")
+        return [0] * len(timers)
 
     def woken_by(self, due_ns: Sequence[int]) -> list[int] | None:  # noqa: ARG002
         return self._woken_by

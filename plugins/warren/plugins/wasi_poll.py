@@ -14,8 +14,8 @@ from typing import Any, Final
 from .guest import Guest
 from .wasi_abi import ABSOLUTE_TIME, EVENT, HANGUP, STDIN, SUBSCRIPTION, U32, Clock, Errno, EventType
 from .wasi_process import Process
-from .world import LIVE
 from .world import Clock as ClockName
+from .world import Timer
 
 #: Events that one call may wait for. A runtime waits for a timer and its open descriptors, of which there are three.
 MAX_SUBSCRIPTIONS: Final = 16
@@ -27,16 +27,15 @@ _NS_PER_S: Final = 1_000_000_000
 
 
 class Poll:
-    """One `poll_oneoff` under way: each subscription as the event it becomes, and when, by the monotonic clock."""
+    """One `poll_oneoff` under way: each subscription as the event it becomes, and when."""
 
     def __init__(
-        self, guest: Guest, events: list[tuple[int, bytes]], events_at: int, count_at: int, result: Any
+        self, guest: Guest, events: list[tuple[Timer | None, bytes]], events_at: int, count_at: int, result: Any
     ) -> None:
         self._guest = guest
         self._events = events
-        self._due_ns = [due_ns for due_ns, _ in events]
         self._world = guest.host.process.world
-        self._world.begin_sleep(self._due_ns)
+        self._due_ns = self._world.begin_sleep([timer for timer, _ in events])
         self._events_at = events_at
         self._count_at = count_at
         self._result = result
@@ -77,16 +76,16 @@ def begin_poll(guest: Guest, process: Process, arguments: tuple[int, ...], resul
     return Poll(guest, events, events_at, count_at, result)
 
 
-def _event(process: Process, subscription: tuple[int, ...]) -> tuple[int, bytes]:
-    """When a subscription is due, and the event that it then is; at once when it is a wrong one."""
+def _event(process: Process, subscription: tuple[int, ...]) -> tuple[Timer | None, bytes]:
+    """What a subscription waits for, and the event that it then is; for nothing when it is a wrong one."""
     user_data, kind, number, timeout_ns, _precision, flags = subscription
-    due_ns, errno, at_hand, nothing_more = 0, Errno.SUCCESS, 0, 0
+    timer, errno, at_hand, nothing_more = None, Errno.SUCCESS, 0, 0
     if kind == EventType.CLOCK:
         clock = CLOCKS.get(number)
         if clock is None:
             errno = Errno.INVAL
         else:
-            due_ns = time.monotonic_ns() + timeout_ns - (LIVE.clock_ns(clock) if flags & ABSOLUTE_TIME else 0)
+            timer = Timer(clock, timeout_ns, bool(flags & ABSOLUTE_TIME))
     elif kind == EventType.FD_READ:
         is_stdin = number == STDIN and process.is_open(STDIN)
         errno = Errno.SUCCESS if is_stdin or process.is_file(number) else Errno.BADF
@@ -96,4 +95,4 @@ def _event(process: Process, subscription: tuple[int, ...]) -> tuple[int, bytes]
         errno = Errno.SUCCESS if process.is_output(number) or process.is_file(number) else Errno.BADF
     else:
         errno = Errno.INVAL
-    return due_ns, EVENT.pack(user_data, errno, kind, at_hand, nothing_more)
+    return timer, EVENT.pack(user_data, errno, kind, at_hand, nothing_more)

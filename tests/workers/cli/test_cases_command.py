@@ -98,7 +98,8 @@ def test_a_plugin_that_cannot_be_loaded_is_said_to_be(good: Path) -> None:
     (good / "a.case.toml").write_text(HOLDS)
     ran = warren("test", good)
     assert ran.code == ExitCode.FAILED
-    assert "good.wasm" in ran.err
+    assert '+"not_loaded: ' in ran.out
+    assert "good.wasm" in ran.out
 
 
 def test_each_case_has_a_storage_of_its_own_and_powers_only_by_a_policy(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_each_case_has_a_storage_of_its_own_and_powers_only_by_a_policy(tmp_path
     (tmp_path / "a.case.toml").write_text(case * 2)
     refused = warren("test", tmp_path)
     assert refused.code == ExitCode.FAILED
-    assert "storage" in refused.err
+    assert "requires the capability 'storage'" in refused.out
     policy = tmp_path / "policy"
     policy.write_text('capabilities = ["compute", "storage"]\n')
     assert warren("test", tmp_path, "--policy", policy).out.endswith("2 passed\n")
@@ -130,3 +131,31 @@ def test_a_project_is_built_first(tmp_path: Path) -> None:
     write_plugin(tmp_path / "build", "hello", wat())
     (tmp_path / "a.case.toml").write_text('[[cases]]\nname = "answers"\naction = "go"\n')
     assert warren("test", tmp_path).code == ExitCode.OK
+
+
+STEPS: Final = """
+[[cases]]
+name = "by steps"
+given.time = 2026-01-01T00:00:00Z
+[[cases.steps]]
+action = "go"
+[[cases.steps]]
+after_seconds = 1
+action = "go"
+expect = { result = 2 }
+"""
+
+
+def test_of_a_case_in_steps_it_is_told_which_does_not_hold_and_the_fuel_of_all(good: Path) -> None:
+    (good / "a.case.toml").write_text(HOLDS + STEPS)
+    ran = warren("test", good)
+    assert "        step 2, go: result: expected (-), and got (+)\n        -2\n        +1\n" in ran.out
+    one, two = warren("test", good, "--json").json["cases"]
+    assert two["fuel"] == 2 * one["fuel"]
+
+
+def test_host_functions_that_are_not_installed_are_told(good: Path) -> None:
+    (good / "a.case.toml").write_text(HOLDS)
+    ran = warren("test", good, "--host-functions", "nothing")
+    assert "nothing" in ran.err
+    assert (ran.code, ran.out) == (ExitCode.FAILED, "")

@@ -36,8 +36,9 @@ def test_new_without_a_language_lists_them_and_what_is_missing(monkeypatch: pyte
 def test_new_says_what_to_do_next(tmp_path: Path) -> None:
     made = warren("new", "hello", "--lang", "c", "--dir", tmp_path / "here")
     assert made.code == 0
-    commands = [line.strip() for line in made.out.replace(str(tmp_path / "here"), "D").splitlines()]
-    assert commands[1:3] == ["warren build D", "warren test D"]
+    lines = [line.strip() for line in made.out.replace(str(tmp_path / "here"), "D").splitlines()]
+    commands = [line for line in lines if line.startswith("warren ")]  # before them, how to install what is missing
+    assert commands[:2] == ["warren build D", "warren test D"]
     assert 'warren call hello greet \'{"name": "Ada"}\' --plugins D/build' in commands
 
 
@@ -150,3 +151,40 @@ def test_dev_builds_anew_asks_again_and_keeps_the_last_good_build(dev: Dev, make
     dev.process.send_signal(signal.SIGINT)
     assert dev.process.wait(LIMIT_S) == 0
     assert "Traceback" not in dev.said.read_text()
+
+
+def test_dev_tries_the_cases_after_each_good_build_and_when_they_change(dev: Dev, make_project: MakeProject) -> None:
+    dev.expect("waiting for changes")
+    project = make_project()
+    cases = project / "hello.case.toml"
+
+    def write_case(result: str) -> None:
+        cases.write_text(f'[[cases]]\nname = "greets"\naction = "greet"\nexpect = {{ result = "{result}" }}\n')
+
+    write_case("hello")
+    dev.expect("1 passed")
+    dev.expect("waiting for changes")
+
+    before = dev.read
+    write_case("good day")
+    dev.expect("failed  hello.case.toml: greets")
+    dev.expect('-"good day"')
+    dev.expect('+"hello"')
+    dev.expect("0 passed, 1 failed")
+    dev.expect("waiting for changes")
+    assert "built" not in dev.said.read_text()[before:]
+
+    make_project(wasm=module('{"success":true,"result":"good day","error":null}'))
+    dev.expect("built hello")
+    dev.expect("1 passed")
+    dev.expect("waiting for changes")
+
+    cases.write_text("[[cases]]\nnme = 1\n")
+    dev.expect("hello.case.toml:2: unknown key 'nme'")
+    dev.expect("waiting for changes")
+
+    before = dev.read
+    (project / "source.wasm").write_bytes(b"\0asm\1\0\0\0")
+    dev.expect("the last good build is still running")
+    dev.expect("waiting for changes")
+    assert "hello.case.toml" not in dev.said.read_text()[before:]

@@ -57,6 +57,24 @@ def test_what_breaks_is_there_as_data(tmp_path: Path) -> None:
     assert [problem["key"] for problem in new["problems"]] == ["actions.greet.request"]
 
 
+def test_two_of_one_name_and_version_are_refused_as_a_worker_would_refuse_the_second(tmp_path: Path) -> None:
+    first = version(tmp_path / "a", "1.0.0", 10)
+    second = version(tmp_path / "b", "1.0.0", 10)
+    version(tmp_path / "b", "1.0.0", 10, name="other")
+    checked = warren("check", tmp_path)
+    assert checked.code == ExitCode.FAILED
+    assert [line for line in checked.out.splitlines() if not line.startswith("ok ")] == [
+        f"{second.with_suffix('.toml')}: hello 1.0.0 is {first} already; raise the version, or take one of them away"
+    ]
+
+
+def test_a_folder_that_is_named_in_two_ways_is_one(tmp_path: Path) -> None:
+    path = version(tmp_path / "a", "1.0.0", 10)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    checked = warren("check", path, tmp_path / "b", tmp_path / "a" / ".." / "a")
+    assert (checked.code, len(checked.out.splitlines())) == (ExitCode.OK, 1)
+
+
 @pytest.mark.parametrize(("old", "new"), [("1.9.0", "2.0.0"), ("0.2.9", "0.3.0"), ("0.0.1", "0.0.2")])
 def test_a_version_may_break_callers_once_it_says_so(tmp_path: Path, old: str, new: str) -> None:
     version(tmp_path, old, 1000)

@@ -14,6 +14,8 @@ from warren.workers.kit.errors import KitError
 from warren.workers.kit.languages import Language, language, languages
 
 ROOT: Final = Path(__file__).parents[3]
+SDK: Final = ROOT / "plugins" / "sdk"
+WORLDS: Final = sorted(SDK.glob("*/warren/**/plugin.wit"))
 LANGUAGES: Final = languages()
 
 every_language = pytest.mark.parametrize("one", LANGUAGES, ids=lambda one: one.name)
@@ -41,6 +43,11 @@ def test_the_wheel_carries_a_language_whole(one: Language) -> None:
     assert {one.folder / "toolchain.toml", one.template / ".gitignore", one.template / "plugin.toml"} <= packed
 
 
+@pytest.mark.parametrize("copy", WORLDS, ids=lambda copy: copy.relative_to(SDK).parts[0])
+def test_an_sdk_of_components_carries_the_world_as_it_is(copy: Path) -> None:
+    assert copy.read_text() == (SDK / "wit" / "plugin.wit").read_text()
+
+
 def test_an_unknown_language_is_told_which_there_are() -> None:
     with pytest.raises(KitError, match="there is no language 'cobol'") as refused:
         language("cobol")
@@ -48,7 +55,7 @@ def test_an_unknown_language_is_told_which_there_are() -> None:
 
 
 def test_every_folder_of_the_kit_is_a_language() -> None:
-    folders = {path.name for path in (ROOT / "plugins" / "sdk").iterdir() if path.is_dir()}
-    assert folders == {one.name for one in LANGUAGES}
+    folders = {path.name for path in SDK.iterdir() if path.is_dir()}
+    assert folders == {one.name for one in LANGUAGES} | {"wit"}
     for one in LANGUAGES:
         assert tomllib.loads((one.folder / "toolchain.toml").read_text())["language"] == one.toolchain.language

@@ -62,6 +62,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if line.startswith("npm ") and ran.returncode != 0:
             pytest.skip(f"{line}: {ran.stderr.strip()[-200:]}")
         assert ran.returncode == 0, f"{line}\n{ran.stdout}{ran.stderr}"
+        assert "could not make it smaller" not in ran.stderr
         printed += ran.stdout
     return Session(folder / "hello", printed)
 

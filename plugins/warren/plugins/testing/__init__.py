@@ -7,12 +7,12 @@
         assert response.result == {"greeting": "Hello, Ada!"}
 
 Checks, permissions, limits and host functions are those of a worker. Not real are the other end of HTTP, the storage,
-which is kept in memory, and the time that `get_time` tells. WASI's clocks are the machine's.
+which is kept in memory, and what time it is and what is random, whomever a guest asks for that: the host, or WASI.
 
 Cases that need no Python are `warren test`'s.
 """
 
-from .fakes import DEFAULT_START_S, NotFaked, VirtualClock, WebRequest
+from .fakes import NotFaked, WebRequest
 from .framework import PluginTestFramework
 from .subject import (
     PluginRequest,
@@ -22,6 +22,7 @@ from .subject import (
     SentMessage,
     SyncPluginUnderTest,
 )
+from .virtual import DEFAULT_START_S, VirtualClock
 
 __all__ = [
     "DEFAULT_START_S",

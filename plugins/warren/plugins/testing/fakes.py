@@ -1,6 +1,6 @@
-"""What stands in for the outside while a plugin is tested: the web, and the clock that the test moves.
+"""What stands in for the web while a plugin is tested.
 
-The web is faked where `network` would connect, and no sooner: whether the plugin may ask at all is decided by the real
+It is faked where `network` would connect, and no sooner: whether the plugin may ask at all is decided by the real
 checks, and a refusal ends its run as it would anywhere.
 """
 
@@ -15,7 +15,6 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from ..errors import GuestFault
-from ..host import HostFunction, HostSession, changes_nothing
 from ..network import HttpRequests
 from ..network_client import HttpAnswer
 from ..network_request import HttpRequest
@@ -23,39 +22,11 @@ from ..network_request import HttpRequest
 #: What every name resolves to: some address of the public internet, which the checks let pass. Nobody connects to it.
 FAKE_ADDRESS: Final = "1.1.1.1"
 
-#: When tests begin, if they do not say: 2026-01-01T00:00:00Z, in seconds since the epoch.
-DEFAULT_START_S: Final = 1_767_225_600
+_ENDS_WITH_HOST: Final = re.compile(r"[a-z]+://[^/*?#]+")
 
 
 class NotFaked(AssertionError):
     """The plugin asked for a URL that it may reach, and that the test has no answer for."""
-
-
-class VirtualClock:
-    """The time that `get_time` tells and that stored entries expire by. It stands still until it is moved."""
-
-    def __init__(self, start_s: float = DEFAULT_START_S) -> None:
-        self._now_ns = round(start_s * 1e9)
-
-    def now_ns(self) -> int:
-        """Since the epoch."""
-        return self._now_ns
-
-    def advance(self, seconds: float) -> None:
-        """Raises ValueError for less than nothing: clocks do not go back."""
-        if seconds < 0:
-            raise ValueError(f"a clock goes forward, and not by {seconds:g} s")
-        self._now_ns += round(seconds * 1e9)
-
-    def get_time(self) -> HostFunction:
-        """The host function of that name, by this clock."""
-
-        @changes_nothing
-        def get_time(_session: HostSession, _arguments: Any) -> dict[str, int]:
-            unix_ms = self._now_ns // 1_000_000
-            return {"timestamp": unix_ms // 1_000, "unix_ms": unix_ms}
-
-        return get_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +48,21 @@ class FakeWeb:
         self._answers: list[tuple[str, re.Pattern[str], HttpAnswer]] = []
 
     def answer(self, method: str, url: str, body: Any, *, status: int, headers: Mapping[str, str]) -> None:
-        """In `url` and `method` a `*` stands for anything. What is neither bytes nor text is sent as JSON."""
+        """In `url` and `method` a `*` stands for anything. What is neither bytes nor text is sent as JSON.
+
+        A URL that ends with its host is of the path `/`, as the plugin's is by the time that it is asked for.
+        """
+        if _ENDS_WITH_HOST.fullmatch(url):
+            url += "/"
         raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else to_json(body)
         lowered = tuple((name.lower(), value) for name, value in headers.items())
         pattern = re.compile(re.escape(url).replace(r"\*", ".*"), re.DOTALL)
         self._answers.insert(0, (method.upper(), pattern, HttpAnswer(status, lowered, raw)))
+
+    def begin(self) -> None:
+        """A run does, and its requests are seen alone."""
+        self.requests.clear()
+        self.not_faked.clear()
 
     def http_request(self) -> HttpRequests:
         """The host function, real but for the connection."""
@@ -97,7 +78,7 @@ class FakeWeb:
                 return answer
         asked = f"{request.method} {url}"
         self.not_faked.append(asked)
-        raise GuestFault("unavailable", f"{asked} is not faked")
+        raise GuestFault("unavailable", f"{asked} is not faked: nothing answers it")
 
 
 async def _resolve(_host: str, _port: int) -> Sequence[str]:

@@ -1,41 +1,47 @@
 """PluginTestFramework: what a plugin is tested with, said step by step, as the guide has it.
 
-A capability that is denied is taken out of the manifest, also where the plugin requires it: a worker would not load it,
-and a test of what it does without could not be.
+What a test does not speak of is made up: nobody is asked over HTTP, and the time stands still. `live_http` and
+`live_world` take the real thing instead, which is what a case of `warren test` has where it does not speak of it.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, get_args
+from typing import Any, Self, get_args
 
-from pydantic_core import to_json
-
-from warren.manifests import Capability, Limits, Manifest, Policy, grant, runtime_version
+from warren.manifests import Capability, Policy, VersionReq
 from warren.manifests.policy import SomeLimits
 
 from ..audit import Audit
-from ..checks import CheckedPlugin
+from ..calls import CALL_PLUGIN, PluginCalls
 from ..errors import LoadFailed
 from ..files import PluginFiles
-from ..host import STANDARD_FUNCTIONS
-from ..loading import Loader
+from ..host import STANDARD_FUNCTIONS, HostFunction, HostSession
+from ..host_functions import EmbedderFunction, with_embedders
+from ..keeper import DEFAULT_MAX_PLUGINS, Keeper
+from ..network import HttpRequests
 from ..network_request import HTTP_REQUEST
 from ..plugin import Plugin
 from ..plugin_folder import PluginFolders
 from ..storage import Storage, StorageFunctions
 from ..storage.memory import MemoryStorage
-from .fakes import DEFAULT_START_S, FakeWeb, VirtualClock
+from ..upgrades import Upgrades
+from .fakes import FakeWeb
 from .subject import PluginUnderTest, SyncPluginUnderTest
+from .testbed import Subject, SubjectLoader, Testbed
+from .virtual import DEFAULT_START_S, VirtualClock, VirtualSession, VirtualWorld
 
-#: What its author asks for, the plugin gets, if the test does not say otherwise.
-DEFAULT_POLICY: Final = Policy(capabilities=frozenset(get_args(Capability)))
+#: What is loaded for a test, and is not, its test tells; nobody needs to read it in the log of all else.
+_log = logging.getLogger(f"{__package__}.keeper")
 
 
 class PluginTestFramework:
@@ -44,12 +50,17 @@ class PluginTestFramework:
     def __init__(self) -> None:
         self._wasm: Path | None = None
         self._manifest: Path | None = None
-        self._policy = DEFAULT_POLICY
+        self._folder: Path | None = None
+        self._policy: Policy | None = None
         self._denied: set[Capability] = set()
         self._ceilings: SomeLimits = {}
-        self._web = FakeWeb()
+        self._settings: dict[str, Any] = {}
+        self._variables: dict[str, str] | None = None
+        self._secrets: tuple[Path, ...] = ()
+        self._functions: tuple[EmbedderFunction[..., Any], ...] = ()
+        self._web: FakeWeb | None = FakeWeb()
         self._stored: dict[str, Any] = {}
-        self._start_s: float = DEFAULT_START_S
+        self._start: datetime | float | None = DEFAULT_START_S
         self._without_asyncio: list[SyncPluginUnderTest] = []
 
     def plugin_path(self, path: Path | str) -> Self:
@@ -59,6 +70,11 @@ class PluginTestFramework:
 
     def manifest_path(self, path: Path | str) -> Self:
         self._manifest = Path(path)
+        return self
+
+    def other_plugins(self, folder: Path | str) -> Self:
+        """Where those are that it may call: they are loaded with it, by the same clock and on the same web."""
+        self._folder = Path(folder)
         return self
 
     def security_policy(self, policy: Policy) -> Self:
@@ -89,15 +105,41 @@ class PluginTestFramework:
         self._ceilings["timeout_s"] = _positive("timeout_duration", seconds)
         return self
 
+    def settings(self, values: Mapping[str, Any]) -> Self:
+        """Over those of its manifest, by their names; what `initialize_plugin` is given is in the place of both."""
+        self._settings.update(values)
+        return self
+
+    def environment(self, variables: Mapping[str, str]) -> Self:
+        """The variables that there are to be granted, in the place of this process's."""
+        self._variables = {**(self._variables or {}), **variables}
+        return self
+
+    def secret_folders(self, *folders: Path) -> Self:
+        """Where files may be that settings name as their secrets."""
+        self._secrets = folders
+        return self
+
+    def host_functions(self, *functions: EmbedderFunction[..., Any]) -> Self:
+        """What it can call besides Warren's own; see `host_function`."""
+        self._functions = functions
+        return self
+
     def fake_http(
         self, method: str, url: str, body: Any = b"", *, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> Self:
         """What a request is answered with. `*` in the URL stands for anything, and so does the method `*`.
 
         `body` is bytes, text, or else sent as JSON. Of several answers that fit, the one said last is given. The URL is
-        held against the plugin's own with a path, `/` at the least, and no port that goes without saying.
+        held against the plugin's own, which has no port that goes without saying.
         """
+        self._web = self._web or FakeWeb()
         self._web.answer(method, url, body, status=status, headers=headers or {})
+        return self
+
+    def live_http(self) -> Self:
+        """Nothing is faked: whom the plugin may ask is asked."""
+        self._web = None
         return self
 
     def fake_storage(self, contents: Mapping[str, Any]) -> Self:
@@ -105,9 +147,19 @@ class PluginTestFramework:
         self._stored.update(contents)
         return self
 
-    def start_time(self, start_s: float) -> Self:
-        """What time it is in the beginning, in seconds since the epoch; `clock.advance` moves it on."""
-        self._start_s = start_s
+    def start_time(self, start: datetime | float) -> Self:
+        """What time it is in the beginning, in seconds since the epoch if it is a number.
+
+        `clock.advance` moves it on, and so does a plugin that sleeps. Raises ValueError for one before 1970 or after
+        2199, or without a time zone.
+        """
+        VirtualClock(start)
+        self._start = start
+        return self
+
+    def live_world(self) -> Self:
+        """The machine's clocks and random numbers; to sleep takes as long as it says."""
+        self._start = None
         return self
 
     async def build(self) -> PluginUnderTest:
@@ -131,37 +183,38 @@ class PluginTestFramework:
         for path in (files.wasm, files.manifest):
             if not path.is_file():
                 raise LoadFailed(str(path), "there is no such file; plugin_path() and manifest_path() say where")
-        clock = VirtualClock(self._start_s)
-        storage = MemoryStorage(clock.now_ns)
-        folder = Path(tempfile.mkdtemp(prefix="warren-test-"))
+        subject = Subject(files, frozenset(self._denied), self._ceilings, dict(self._settings), dict(self._stored))
+        clock = None if self._start is None else VirtualClock(self._start)
+        storage = MemoryStorage(clock.now_ns if clock else time.time_ns)
         functions = _InMemory(storage)
-        loader = Loader(
-            _lowered(replace(self._policy, capabilities=self._policy.capabilities | self._denied), self._ceilings),
-            {
-                **STANDARD_FUNCTIONS,
-                **functions.by_name(),
-                HTTP_REQUEST: self._web.http_request(),
-                "get_time": clock.get_time(),
-            },
+        scratch = Path(tempfile.mkdtemp(prefix="warren-test-"))
+        policy = self._policy or Policy(frozenset(get_args(Capability)), frozenset(self._variables or ()))
+
+        def find(name: str, requirement: VersionReq) -> Plugin:
+            return keeper.loaded.find(name, requirement)
+
+        standard: dict[str, HostFunction] = {
+            CALL_PLUGIN: PluginCalls(find),
+            HTTP_REQUEST: self._web.http_request() if self._web else HttpRequests(),
+            **functions.by_name(),
+            **STANDARD_FUNCTIONS,
+        }
+        loader = SubjectLoader(
+            subject,
+            storage,
+            policy,
+            with_embedders(standard, self._functions),
             audit=Audit(),
-            folders=PluginFolders(folder),
+            folders=PluginFolders(scratch),
             storage=functions,
-            secret_folders=(),
+            secret_folders=self._secrets,
+            variables=os.environ if self._variables is None else dict(self._variables),
+            session=partial(VirtualSession, VirtualWorld(clock)) if clock else HostSession,
         )
-        policy, denied, stored = _lowered(self._policy, self._ceilings), frozenset(self._denied), dict(self._stored)
-
-        async def load(settings: Mapping[str, Any] | None) -> Plugin:
-            checked = _regranted(await loader.check(files), policy, denied, settings)
-            if not storage.contents(checked.manifest.name):
-                for key, value in stored.items():
-                    quota_bytes = checked.grant.limits.storage_bytes
-                    await storage.write(
-                        checked.manifest.name, key.encode(), to_json(value), quota_bytes=quota_bytes, timeout_s=1
-                    )
-            return await loader.prepare(files, checked)
-
-        built = PluginUnderTest(load, clock, self._web, storage)
-        weakref.finalize(built, shutil.rmtree, folder, ignore_errors=True)
+        keeper = Keeper(loader, Upgrades(policy), max_plugins=DEFAULT_MAX_PLUGINS, grace_s=0, log=_log)
+        bed = Testbed(loader, keeper, subject, folder=self._folder, storage=storage)
+        built = PluginUnderTest(bed, clock, self._web)
+        weakref.finalize(built, shutil.rmtree, scratch, ignore_errors=True)
         return built
 
 
@@ -178,40 +231,3 @@ def _positive(name: str, value: Any) -> Any:
     if value <= 0:
         raise ValueError(f"{name} has to be more than nothing, and is {value:g}")
     return value
-
-
-def _lowered(policy: Policy, ceilings: SomeLimits) -> Policy:
-    """With no limit above the ceilings, whatever a capability or a rule raises it to."""
-
-    def lowered(limits: SomeLimits) -> Any:
-        known: Mapping[str, Any] = ceilings
-        return {name: min(value, known.get(name, value)) for name, value in limits.items()}
-
-    return replace(
-        policy,
-        limits=replace(policy.limits, **_below(policy.limits, ceilings)),
-        capability_limits={name: lowered(limits) for name, limits in policy.capability_limits.items()},
-        rules=policy.rules and tuple(replace(rule, ceilings=lowered(rule.ceilings)) for rule in policy.rules),
-    )
-
-
-def _below(limits: Limits, ceilings: SomeLimits) -> dict[str, Any]:
-    return {name: min(getattr(limits, name), value) for name, value in ceilings.items()}
-
-
-def _regranted(
-    checked: CheckedPlugin, policy: Policy, denied: frozenset[Capability], settings: Mapping[str, Any] | None
-) -> CheckedPlugin:
-    """With what is denied taken out of what it asks for, and these settings."""
-    asked = checked.manifest.capabilities
-    capabilities = asked.model_copy(
-        update={
-            "required": tuple(one for one in asked.required if one not in denied),
-            "optional": tuple(one for one in asked.optional if one not in denied),
-        }
-    )
-    update: dict[str, Any] = {"capabilities": capabilities}
-    if settings is not None:
-        update["settings"] = dict(settings)
-    manifest: Manifest = checked.manifest.model_copy(update=update)
-    return replace(checked, manifest=manifest, grant=grant(manifest, policy, runtime_version()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,15 +13,12 @@ from pydantic_core import from_json, to_json
 from ..errors import InvalidInput
 from ..execution import RAISED
 from ..outcome import AuditEvent, LogLine, Outcome
-from ..plugin import Plugin
-from ..storage.memory import MemoryStorage
-from .fakes import FakeWeb, NotFaked, VirtualClock, WebRequest
+from .fakes import FakeWeb, NotFaked, WebRequest
+from .testbed import Testbed
+from .virtual import VirtualClock
 
 #: The one function of a plugin that answers requests, whatever its ABI calls it.
 HANDLE_REQUEST: Final = "handle_request"
-
-#: Loads the plugin with these settings, or with its manifest's.
-Load = Callable[[Mapping[str, Any] | None], Awaitable[Plugin]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,11 @@ class SentMessage:
 class PluginUnderTest:
     """See `PluginTestFramework`. For one event loop, and one call at a time."""
 
-    def __init__(self, load: Load, clock: VirtualClock, web: FakeWeb, storage: MemoryStorage) -> None:
-        self.clock = clock
-        self._load = load
+    def __init__(self, bed: Testbed, clock: VirtualClock | None, web: FakeWeb | None) -> None:
+        """Without a clock, or a web, it is the real one."""
+        self._bed = bed
+        self._clock = clock
         self._web = web
-        self._storage = storage
-        self._plugin: Plugin | None = None
         self._outcome: Outcome | None = None
 
     async def __aenter__(self) -> Self:
@@ -82,22 +78,14 @@ class PluginUnderTest:
 
     async def close(self) -> None:
         """Let the plugin run its `shutdown`, if it was loaded. Idempotent."""
-        plugin, self._plugin = self._plugin, None
-        if plugin is not None:
-            await plugin.retire(0)
+        await self._bed.close()
 
     async def initialize_plugin(self, settings: Mapping[str, Any] | None = None) -> None:
         """Load it, with these settings in the place of its manifest's. Again: load it anew.
 
         Raises `ManifestError` or `LoadFailed`, which is what a failing `initialize` is, too.
         """
-        await self._loaded(settings)
-
-    async def _loaded(self, settings: Mapping[str, Any] | None) -> Plugin:
-        plugin = await self._load(settings)
-        await self.close()
-        self._plugin = plugin
-        return plugin
+        await self._bed.load(settings)
 
     async def call_plugin_function(self, function: str, request: PluginRequest) -> PluginResponse:
         """Run one request in a sandbox of its own. `function` is `handle_request`: a plugin has no other.
@@ -108,9 +96,9 @@ class PluginUnderTest:
         """
         if function != HANDLE_REQUEST:
             raise ValueError(f"a plugin answers requests by {HANDLE_REQUEST!r}, and by no {function!r}")
-        plugin = self._plugin or await self._loaded(None)
-        self._outcome = outcome = await self._run(plugin, request)
-        if self._web.not_faked:
+        plugin = self._bed.loaded() or await self._bed.load()
+        outcome = await self.run(request)
+        if self._web is not None and self._web.not_faked:
             asked = ", ".join(self._web.not_faked)
             raise NotFaked(f"{plugin.name} asked for {asked}: give it an answer by fake_http()")
         if outcome.kind not in {"ok", "failed"}:
@@ -118,16 +106,26 @@ class PluginUnderTest:
         said = from_json(outcome.response)
         return PluginResponse(outcome.kind == "ok", said.get("result"), said.get("error"), outcome)
 
-    async def _run(self, plugin: Plugin, request: PluginRequest) -> Outcome:
+    async def run(self, request: PluginRequest) -> Outcome:
+        """The same, without an exception for what came of it: a URL without an answer ends it as `unavailable`."""
+        plugin = self._bed.loaded() or await self._bed.load()
         self._outcome = None
-        self._web.requests.clear()
-        self._web.not_faked.clear()
+        if self._web is not None:
+            self._web.begin()
         try:
             body = to_json({"action": request.action, "data": request.data}, inf_nan_mode="constants")
             from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise InvalidInput(plugin.name, request.action, str(error)) from error
-        return await plugin.run(body)
+        self._outcome = await plugin.run(body)
+        return self._outcome
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The one that the plugin's time goes by. Raises ValueError if that is the machine's."""
+        if self._clock is None:
+            raise ValueError("live_world() was said: the clock is the machine's")
+        return self._clock
 
     # What the last run did.
 
@@ -162,15 +160,15 @@ class PluginUnderTest:
 
     @property
     def http_requests(self) -> tuple[WebRequest, ...]:
-        """Those that it was allowed to make."""
+        """Those that it was allowed to make. Raises ValueError if they were real."""
+        if self._web is None:
+            raise ValueError("live_http() was said: nobody sees the requests")
         return tuple(self._web.requests)
 
     @property
     def stored(self) -> dict[str, Any]:
         """What it has in its storage, now. Raises ValueError before it is loaded."""
-        if self._plugin is None:
-            raise ValueError("the plugin has not been loaded yet")
-        return {key.decode(): from_json(value) for key, value in self._storage.contents(self._plugin.name).items()}
+        return self._bed.stored()
 
 
 class SyncPluginUnderTest:

@@ -530,13 +530,22 @@ def try_cases(
     ] = None,
     policy: PolicyFile = None,
     secrets: Secrets = None,
+    host_functions: HostFunctions = "",
     only: Annotated[str | None, typer.Option("-k", metavar="TEXT", help="Only cases with this in their names.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run a plugin's cases, *.case.toml, in the sandbox, each with a storage of its own: plugins/TESTING.md."""
     from .test import run
 
-    return run(project, plugins, policy, tuple(secrets or ()), only, as_json=as_json)
+    return run(
+        project,
+        plugins,
+        policy,
+        only,
+        secrets=tuple(secrets or ()),
+        host_functions=names_in(host_functions),
+        as_json=as_json,
+    )
 
 
 @app.command(rich_help_panel=KIT_PANEL)
@@ -549,10 +558,10 @@ def dev(
     host_functions: HostFunctions = "",
     log_level: Log = LogLevel.INFO,
 ) -> int:
-    """Build a plugin and run it here, and again after each change, with what you type.
+    """Build a plugin and run it here, and again after each change, with its cases and what you type.
 
     A line on stdin is an action and its data, `greet {"name": "Ada"}`, and is asked again after each build. A build
-    that fails leaves the last good one running.
+    that fails leaves the last good one running. Cases are tried after each that does not, and when they change.
     """
     from .dev import Session, run
 

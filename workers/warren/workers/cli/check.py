@@ -1,6 +1,7 @@
 """`warren check`: everything a plugin can be refused for without running it, and what it breaks for its callers.
 
-Several versions of one plugin are compared each with the one below it; with `--against` each with the version in use.
+No two plugins may have one name and version. Several versions of one plugin are compared each with the one below it;
+with `--against` each with the version in use.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Finding:
 def run(paths: list[Path], against: Path | None, policy: Path | None, *, as_json: bool) -> ExitCode:
     """Check every plugin at or under `paths`, each once."""
     findings = _each_once(finding for path in paths for finding in _check_all(path, chosen_policy(policy)))
-    findings = _compared_with_each_other(findings)
+    findings = _compared_with_each_other(_in_one_place(findings))
     if against is not None:
         findings = _compared_with(findings, against)
     if as_json:
@@ -69,7 +70,7 @@ def run(paths: list[Path], against: Path | None, policy: Path | None, *, as_json
 
 
 def _each_once(findings: Iterator[Finding]) -> list[Finding]:
-    return list({finding.path: finding for finding in findings}.values())
+    return list({finding.path.parent.resolve() / finding.path.name: finding for finding in findings}.values())
 
 
 def _found(path: Path) -> tuple[PluginFiles, ...]:
@@ -97,6 +98,23 @@ def _problems(error: ManifestError | LoadFailed) -> tuple[Problem, ...]:
     if isinstance(error, ManifestError):
         return error.problems
     return (Problem(error.source, None, "", error.reason.removeprefix(f"{error.source}: ")),)
+
+
+def _in_one_place(findings: list[Finding]) -> list[Finding]:
+    """Each version of a plugin once: a worker refuses a second pair of files that has it."""
+    first: dict[tuple[str, str], Path] = {}
+    for finding in findings:
+        if finding.manifest is not None:
+            first.setdefault(_identity(finding.manifest), finding.path)
+    return [_refused_beside(first.get(_identity(finding.manifest)), finding) for finding in findings]
+
+
+def _refused_beside(first: Path | None, finding: Finding) -> Finding:
+    if first is None or first == finding.path:
+        return finding
+    source, hint = str(finding.path.with_suffix(".toml")), "raise the version, or take one of them away"
+    twice = Problem(source, None, "plugin.version", f"{' '.join(_identity(finding.manifest))} is {first} already", hint)
+    return replace(finding, problems=(*finding.problems, twice))
 
 
 def _compared_with_each_other(findings: list[Finding]) -> list[Finding]:

@@ -3,6 +3,9 @@
 After a build that is good the plugins are loaded into a second embedded bus, and only when that serves is the first one
 closed: neither a compiler's error nor an `initialize` that fails takes away what ran. Rejected: the hot reload that
 workers have, which cannot tell by whom a version was loaded that has not changed its number.
+
+The project's cases are tried after each build that is good, and when they have changed themselves; another change ends
+that, for it begins anew.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +27,13 @@ from warren.plugins import PluginError, enabled_functions
 
 from ..embedded import Embedded, embedded
 from ..kit.building import BUILT, Built, build
+from ..kit.case_runs import Surroundings, try_all
+from ..kit.cases import PATTERN, find_cases
 from ..kit.errors import KitError
 from ..kit.watching import AuthorsOwn, watch
 from ..text import printable
 from .build import told
+from .case_view import print_counts, print_tried
 from .exit_codes import ExitCode
 from .json_data import json_text
 from .listen import event_for_people, result_for_people
@@ -80,10 +86,11 @@ def run(session: Session, log_level: str) -> ExitCode:
 
 @dataclass(slots=True)
 class _Dev:
-    """What runs at the moment, and what it has been asked."""
+    """What runs at the moment, and what it has been asked. `outdated`: it is older than its sources."""
 
     session: Session
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    outdated: bool = True
     serving: asyncio.Lock = field(default_factory=asyncio.Lock)
     running: AsyncExitStack | None = None
     here: Embedded | None = None
@@ -94,21 +101,29 @@ class _Dev:
         mine = AuthorsOwn(self.session.project, *filter(None, [self.session.plugins]))
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(watch(mine, self.changed))
+                tasks.create_task(watch(mine, self._notice))
                 tasks.create_task(read_lines(self._hear))
                 tasks.create_task(self._follow())
         finally:
             if self.running is not None:
                 await self.running.aclose()
 
+    def _notice(self, changes: Sequence[Path]) -> None:
+        self.outdated = self.outdated or not all(path.match(PATTERN) for path in changes)
+        self.changed.set()
+
     async def _follow(self) -> None:
         while True:
             self.changed.clear()
-            await self._rebuild()
+            if not self.outdated or await self._rebuild():
+                await self._try_cases_until_changed()
+            print_note("waiting for changes; Ctrl-C ends it")
             await self.changed.wait()
 
-    async def _rebuild(self) -> None:
+    async def _rebuild(self) -> bool:
+        """Whether what runs now is what was written."""
         session = self.session
+        self.outdated = False  # by what is changed from now on
         try:
             policy = chosen_policy(session.policy)
             built = await asyncio.to_thread(build, session.project, plugins=session.plugins, debug=True, policy=policy)
@@ -118,9 +133,39 @@ class _Dev:
                 for request in self.asked:
                     await self._ask(request)
         except (KitError, ManifestError, PluginError) as error:
+            self.outdated = True
             print_error(str(error), getattr(error, "hint", None))
             print_note("the last good build is still running" if self.here else "nothing runs yet")
-        print_note("waiting for changes; Ctrl-C ends it")
+        return not self.outdated
+
+    async def _try_cases_until_changed(self) -> None:
+        trying, changing = asyncio.create_task(self._try_cases()), asyncio.create_task(self.changed.wait())
+        try:
+            await asyncio.wait((trying, changing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changing.cancel()
+            trying.cancel()
+            await asyncio.wait((trying, changing))
+        if not trying.cancelled():
+            trying.result()
+
+    async def _try_cases(self) -> None:
+        """One line when all hold; what does not, with what differs."""
+        session = self.session
+        policy = None if session.policy is None else chosen_policy(session.policy)
+        functions = tuple(enabled_functions(session.host_functions))
+        tried = failed = 0
+        try:
+            files = await asyncio.to_thread(find_cases, session.project)
+            async for one in try_all(files, Surroundings(session.folder, policy, session.secrets, functions)):
+                tried += 1
+                if one.mismatches:
+                    failed += 1
+                    print_tried(one, session.project)
+        except (KitError, ManifestError, PluginError) as error:
+            print_error(str(error), getattr(error, "hint", None))
+        else:
+            print_counts(tried - failed, failed)
 
     async def _replace(self, built: Built) -> None:
         """Raises `PluginError` when the plugin cannot be loaded; what ran before runs on."""

@@ -18,11 +18,13 @@ _STYLES: Final = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR":
 #: Libraries that say much below a warning; and two that log each error they raise, and each attempt to connect.
 #: When the broker goes away and when it is back, `warren.bus` says in a line.
 #: What httpcore says are the headers of plugins' requests, which may be secret.
+#: What is loaded for a case, or why it is not, is told with the case.
 _QUIET: Final = {
     "asyncio": "WARNING",
     "urllib3": "WARNING",
     "watchfiles": "WARNING",
     "httpcore": "WARNING",
+    "warren.plugins.testing": "ERROR",
     "aio_pika": "CRITICAL",
     "aiormq": "CRITICAL",
 }

@@ -37,6 +37,16 @@ WORK: Final = ".build"
 
 OPTIMIZER: Final = "wasm-opt"
 
+#: What compilers use of WebAssembly beyond its first version. A stripped module does not say so, and wasm-opt takes
+#: nothing that it was not told of. Rejected: `--all-features`, with which it may write what a worker refuses.
+FEATURES: Final = tuple(
+    f"--enable-{feature}"
+    for feature in (
+        "bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext",
+        "simd",
+    )
+)  # fmt: skip
+
 MANIFEST_SECTION: Final = b"warren.manifest"
 
 
@@ -125,13 +135,13 @@ def _optimize(module: Path, target: Path, recipe: Recipe) -> tuple[bool, str | N
         return False, None
     if shutil.which(OPTIMIZER) is None:
         return False, f"{OPTIMIZER} would make it smaller; on Debian: apt-get install binaryen"
-    command = [OPTIMIZER, *recipe.wasm_opt, str(module), "-o", str(target)]
+    command = [OPTIMIZER, *FEATURES, *recipe.wasm_opt, str(module), "-o", str(target)]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
     if ran.returncode == 0:
         return True, None
     shutil.copyfile(module, target)
-    reason = (ran.stderr.strip() or f"exit code {ran.returncode}").splitlines()[0]
-    return False, f"{OPTIMIZER} could not make it smaller: {reason}"
+    reason = (ran.stderr.strip() or f"exit code {ran.returncode}").splitlines()[0].removesuffix(", on ")
+    return False, f"{OPTIMIZER} could not make it smaller, a newer one may: {reason}"
 
 
 def _run(command: list[str], project: Path, env: Mapping[str, str]) -> None:

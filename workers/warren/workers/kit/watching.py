@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,7 @@ class AuthorsOwn(BaseFilter):
         return not any(part.startswith(".") or part in OTHERS_FOLDERS or part.endswith("~") for part in parts)
 
 
-async def watch(wanted: AuthorsOwn, changed: asyncio.Event) -> None:
-    """Set `changed` whenever something has, until cancelled. Edits within a tenth of a second are one."""
-    async for _ in awatch(wanted.project, watch_filter=wanted, debounce=400, step=100):
-        changed.set()
+async def watch(wanted: AuthorsOwn, changed: Callable[[Sequence[Path]], None]) -> None:
+    """Tell what has changed, until cancelled. Edits within a tenth of a second are one."""
+    async for changes in awatch(wanted.project, watch_filter=wanted, debounce=400, step=100):
+        changed([Path(path) for _, path in changes])
