@@ -105,7 +105,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 .PHONY: check
-check: lint broker redis asc zig componentize-py ## everything that must hold before a change is taken: lint, and all tests
+check: lint broker redis asc qjs zig componentize-py ## everything that must hold before a change is taken: lint, and all tests
 	$(PYTEST)
 
 .PHONY: bench

@@ -292,8 +292,11 @@ class TestChecks:
             (component(parts="".join(a_memory(0, f"m{n}") for n in range(8))), "9 memories together; at most 8"),
             (component(parts=f"(core module {'(global i32 (i32.const 7))' * 5_000})" * 3),
              "more than 10,000 globals together"),
+            (component(parts=f"(core module (func (local {'i32 ' * 9_000})))" * 60),
+             "more than 500,000 locals together"),
             (component(host=HOST + "".join(f'(import "wasi:x/y{n}" (instance))' for n in range(500))),
              "501 imports and 1 exports"),
+            (component(host=HOST + f'(import "wasi:x/y@0.2.0+{"0" * 200}" (instance))'), "a name of 215 characters"),
         ],
     )  # fmt: skip
     async def test_a_component_that_does_not_fit_is_refused(self, wasm: bytes, reason: str) -> None:
@@ -542,17 +545,26 @@ class TestWasi:
     @pytest.mark.parametrize(
         ("call", "kind", "error"),
         [
-            ("(call $write (call $stdout) (i32.const 0) (i32.const 65537) (i32.const 64))", "trap", "at once"),
+            ("(call $write (call $stdout) (i32.const 0) (i32.const 16385) (i32.const 64))", "trap", "at once"),
             ("(call $write (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 64))", "trap", "handle"),
             (
-                "(loop $l (call $write (call $stdout) (i32.const 0) (i32.const 60000) (i32.const 64)) (br $l))",
+                "(loop $l (call $write (call $stdout) (i32.const 0) (i32.const 16000) (i32.const 64)) (br $l))",
+                "out_of_fuel",
+                "",
+            ),
+            (
+                """(memory.fill (i32.const 0) (i32.const 10) (i32.const 16000))
+                (loop $l (call $write (call $stdout) (i32.const 0) (i32.const 16000) (i32.const 64))
+                  (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 4))))""",
                 "out_of_fuel",
                 "",
             ),
         ],
     )
     async def test_printing_has_its_limits(self, call: str, kind: str, error: str, make_sandbox: MakeSandbox) -> None:
-        outcome = await run(make_sandbox, printing(f"{call} (unreachable)"), memory_bytes=2 * MIB, max_fuel=50_000_000)
+        outcome = await run(
+            make_sandbox, printing(f"(local $n i32) {call} (unreachable)"), memory_bytes=2 * MIB, max_fuel=50_000_000
+        )
         assert outcome.kind == kind, outcome
         assert error in (outcome.error or "")
 
@@ -580,6 +592,20 @@ class TestWasi:
         outcome = await run(make_sandbox, calling("exit", f"(call $it (i32.const 0)) {OK}"))
         assert outcome.kind == "trap"
         assert "wasi:cli/exit@0.2.3#exit" in (outcome.error or "")
+
+    async def test_what_is_said_of_a_trap_is_bounded(self, make_sandbox: MakeSandbox) -> None:
+        name = "x" * 90_000
+        long = component(
+            f"(call $it) {OK}",
+            host=HOST + f'(import "wasi:x/y@0.2.3" (instance $long (export "{name}" (func))))',
+            lowered=f'(core func $it (canon lower (func $long "{name}")))',
+            imports='(import "host" "it" (func $it))',
+            given='(export "it" (func $it))',
+        )
+        outcome = await run(make_sandbox, long)
+        assert outcome.kind == "trap"
+        assert "wasi:x/y@0.2.3#xxx" in (outcome.error or "")
+        assert len(outcome.error or "") < 600
 
     async def test_a_function_of_wasi_of_another_type_is_refused(self, make_sandbox: MakeSandbox) -> None:
         wrong = WASI.replace('"get-random-u64" (func (result u64))', '"get-random-u64" (func (result string))')

@@ -51,6 +51,22 @@ WITHSTOOD = {
     ],
     "WAT text instead of wasm": ["test_module::test_what_is_no_core_module_is_named[this is WebAssembly text]"],
     "a component": ["test_module::test_what_is_no_core_module_is_named[this is a WebAssembly component]"],
+    "strings that pass between two components": [
+        "test_component::test_only_one_component_has_memory",
+        "test_component::test_a_component_cannot_call_itself",
+    ],
+    "a component of many memories, parts or names": ["test_component::test_a_component_that_does_not_fit_is_refused"],
+    "a component's functions of other types": [
+        "test_component::test_functions_of_other_types_are_refused_before_they_are_called",
+        "test_component::test_a_function_of_wasi_of_another_type_is_refused",
+        "test_component::test_types_that_take_long_to_list_are_not_listed",
+    ],
+    "a component's allocator that lies, loops or traps": ["test_component::test_it_ends_as_every_guest"],
+    "names as long as the component": ["test_component::test_what_is_said_of_a_trap_is_bounded"],
+    "truncated and bit-flipped components": [
+        "test_component::test_a_damaged_component_is_read_or_refused",
+        "test_component::test_damaged_components_that_are_not_refused_are_compiled_in_a_child",
+    ],
     "threads, memory64, GC types": [
         "test_module::test_other_proposals_are_refused_by_name",
         "test_growth::test_instructions_of_other_proposals_are_refused",

@@ -109,6 +109,7 @@ def test_the_empty_module_declares_nothing() -> None:
         type_count=0,
         function_count=0,
         global_count=0,
+        local_count=0,
         sections=(),
     )
 

@@ -19,6 +19,7 @@ Rejected: to divide the limit by the number of memories (an adapter that needs a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -49,6 +50,8 @@ _MAX_PARTS: Final = 200
 _MAX_MEMORIES: Final = 8
 #: Imports, and exports, of the whole. CPython has 30.
 _MAX_NAMES: Final = 500
+#: Characters of one, which errors name.
+_MAX_NAME_LENGTH: Final = 200
 _MAX_SECTIONS: Final = 20_000
 _MAX_ENTRIES: Final = 100_000
 
@@ -124,8 +127,8 @@ class _Reading:
         self._limits = limits
         self._sections = 0
         self._entries = 0
-        self._functions = 0
-        self._globals = 0
+        #: What its core modules have, together: by the limits of one.
+        self._declared: Counter[str] = Counter()
         self.parts: list[_Part] = []
 
     def component(self, start: int, end: int, *, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -162,13 +165,17 @@ class _Reading:
     def _module(self, section: Section, component: int) -> None:
         self._part()
         info = read_module(self._data[section.start : section.end], self._limits)
-        self._functions += info.function_count
-        if self._functions > self._limits.functions:
-            raise ModuleRefused(f"its modules declare more than {self._limits.functions:,} functions together")
-        self._globals += info.global_count
-        if self._globals > self._limits.globals:
-            raise ModuleRefused(f"its modules declare more than {self._limits.globals:,} globals together")
+        limits = self._limits
+        self._declare("types", info.type_count, limits.types)
+        self._declare("functions", info.function_count, limits.functions)
+        self._declare("globals", info.global_count, limits.globals)
+        self._declare("locals", info.local_count, limits.total_locals)
         self.parts.append(_Part(section.start, component, info))
+
+    def _declare(self, what: str, count: int, limit: int) -> None:
+        self._declared[what] += count
+        if self._declared[what] > limit:
+            raise ModuleRefused(f"its modules declare more than {limit:,} {what} together")
 
     def _listed(self, section: Section) -> Iterator[Reader]:
         """A cursor at each entry of a section that is a list."""
@@ -263,7 +270,10 @@ def _external_name(reader: Reader) -> str:
     kind = reader.byte()
     if kind > 1:
         reader.refuse(f"unknown kind 0x{kind:02x} of a name")
-    return reader.name()
+    name = reader.name()
+    if len(name) > _MAX_NAME_LENGTH:
+        reader.refuse(f"a name of {len(name):,} characters; at most {_MAX_NAME_LENGTH} are accepted")
+    return name
 
 
 def _sort(reader: Reader) -> None:

@@ -27,6 +27,9 @@ from .instance_pool import MAX_TABLE_ELEMENTS, MAX_TABLES
 #: Of core instances, with those that wasmtime puts between components.
 MAX_INSTANCES: Final = 1_000
 
+#: Characters of what wasmtime says of a trap. It names the function that is not there, in 100 kB if that is its name.
+_MAX_MESSAGE: Final = 500
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentProgram(Program):
@@ -114,7 +117,7 @@ class ComponentGuest(Guest):
         backtrace = tuple(described(frame, None) for frame in failure.frames)
         if not self._fuel_left():
             return self._out_of_fuel(backtrace)
-        return GuestFault("trap", f"the guest trapped: {failure.message}", backtrace)
+        return GuestFault("trap", f"the guest trapped: {failure.message[:_MAX_MESSAGE]}", backtrace)
 
     @property
     def memory_bytes(self) -> int:

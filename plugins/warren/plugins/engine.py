@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Final
 
 import wasmtime
 from wasmtime.component import Component
@@ -39,6 +40,9 @@ from .instance_pool import can_pool, with_pool
 from .wasi import define_wasi_imports
 
 _log = logging.getLogger(__name__)
+
+#: Characters of what wasmtime says of a module.
+_MAX_MESSAGE: Final = 500
 
 
 class Engine:
@@ -128,7 +132,9 @@ def _refusing() -> Iterator[None]:
         yield
     except wasmtime.WasmtimeError as error:
         # The compiling process has no pool, and so cannot tell what does not fit into a slot of it.
-        raise ModuleRefused(f"the module cannot be instantiated here: {' '.join(str(error).split())}") from error
+        # Names in what it says are the module's, and can be as long.
+        reason = " ".join(str(error).split())[:_MAX_MESSAGE]
+        raise ModuleRefused(f"the module cannot be instantiated here: {reason}") from error
 
 
 @cache

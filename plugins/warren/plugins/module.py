@@ -116,6 +116,7 @@ class ModuleInfo:
     type_count: int
     function_count: int
     global_count: int
+    local_count: int
     sections: tuple[Section, ...]
 
     @property
@@ -189,6 +190,7 @@ class _Declarations:
             type_count=len(self.types),
             function_count=len(self.functions),
             global_count=self.global_count,
+            local_count=self.local_count,
             sections=sections,
         )
 
