@@ -68,7 +68,13 @@ def test_the_wheel_holds_the_demos_plugins_and_documents(built: Distributions) -
 
 
 #: Where compilers leave things, beside what is packed.
-LEFT_BEHIND: Final = ("rust/target", "c/template/.build", "c/template/build", "assemblyscript/node_modules/asc")
+LEFT_BEHIND: Final = (
+    "rust/target",
+    "c/template/.build",
+    "c/template/build",
+    "assemblyscript/node_modules/asc",
+    "python/warren/warren_plugin/__pycache__",
+)
 
 
 def test_the_sdist_holds_the_workshop_and_builds_the_same_wheel(built: Distributions, tmp_path: Path) -> None:
