@@ -545,17 +545,26 @@ class TestWasi:
     @pytest.mark.parametrize(
         ("call", "kind", "error"),
         [
-            ("(call $write (call $stdout) (i32.const 0) (i32.const 65537) (i32.const 64))", "trap", "at once"),
+            ("(call $write (call $stdout) (i32.const 0) (i32.const 16385) (i32.const 64))", "trap", "at once"),
             ("(call $write (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 64))", "trap", "handle"),
             (
-                "(loop $l (call $write (call $stdout) (i32.const 0) (i32.const 60000) (i32.const 64)) (br $l))",
+                "(loop $l (call $write (call $stdout) (i32.const 0) (i32.const 16000) (i32.const 64)) (br $l))",
+                "out_of_fuel",
+                "",
+            ),
+            (
+                """(memory.fill (i32.const 0) (i32.const 10) (i32.const 16000))
+                (loop $l (call $write (call $stdout) (i32.const 0) (i32.const 16000) (i32.const 64))
+                  (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 4))))""",
                 "out_of_fuel",
                 "",
             ),
         ],
     )
     async def test_printing_has_its_limits(self, call: str, kind: str, error: str, make_sandbox: MakeSandbox) -> None:
-        outcome = await run(make_sandbox, printing(f"{call} (unreachable)"), memory_bytes=2 * MIB, max_fuel=50_000_000)
+        outcome = await run(
+            make_sandbox, printing(f"(local $n i32) {call} (unreachable)"), memory_bytes=2 * MIB, max_fuel=50_000_000
+        )
         assert outcome.kind == kind, outcome
         assert error in (outcome.error or "")
 

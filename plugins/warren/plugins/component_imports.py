@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from wasmtime.component import Component, Linker, ResourceType
 
 from . import bindings
-from .callbacks import answering_component, suspending_component
+from .callbacks import HOST_CALL_FUEL, answering_component, suspending_component
 from .component_values import (
     Fill,
     byte_list,
@@ -51,8 +51,8 @@ _STREAMS: Final = "wasi:io/streams"
 #: The number that the type of streams has among the host's resources.
 _STREAM: Final = 1
 
-#: Printed at once at most; each is a value of 32 bytes on its way, which took 10 ns.
-_MAX_PRINTED_BYTES: Final = 64 << 10
+#: Printed at once at most; each is a value of 32 bytes on its way, which took 10 ns. As many empty lines take 10 ms.
+_MAX_PRINTED_BYTES: Final = 16 << 10
 _PRINTED_FUEL: Final = 20
 
 #: Drawn at once at most: each is a value of 32 bytes on its way.
@@ -180,7 +180,10 @@ def _print(guest: Guest, arguments: Any) -> Fill:
     if length > _MAX_PRINTED_BYTES:
         reason = f"the guest printed {length:,} bytes at once; it was told to print {_MAX_PRINTED_BYTES:,} at most"
         raise GuestFault("trap", reason)
-    guest.host.process.write(_stream(guest, arguments), read_bytes(arguments[1]))
+    printed = read_bytes(arguments[1])
+    # A line costs the host what a call of `log` does.
+    guest.charge(printed.count(b"\n") * HOST_CALL_FUEL)
+    guest.host.process.write(_stream(guest, arguments), printed)
     return done
 
 
