@@ -35,7 +35,7 @@ venv: $(READY) ## make the virtual environment, with Warren installed from this 
 ## tests ##############################################################################################################
 
 .PHONY: test
-test: $(READY) broker redis asc qjs zig ## every test but the wheel's
+test: $(READY) broker redis asc qjs zig componentize-py ## every test but the wheel's
 	$(PYTEST) -m 'not wheel'
 
 .PHONY: test-unit
@@ -47,7 +47,7 @@ test-broker: $(READY) broker ## tests on a real RabbitMQ
 	$(PYTEST) -m broker
 
 .PHONY: test-toolchain
-test-toolchain: $(READY) asc qjs zig ## rebuild plugins in every language whose compiler is installed
+test-toolchain: $(READY) asc qjs zig componentize-py ## rebuild plugins in every language whose compiler is installed
 	$(PYTEST) -m toolchain
 
 # LANG is the locale of every program as well, and node dies of a locale that there is not.
@@ -81,6 +81,10 @@ qjs:
 	@command -v componentize-qjs >/dev/null || ! command -v npm >/dev/null \
 	    || npm install --silent --global --prefix $(TOOLS) componentize-qjs@0.4.5
 
+.PHONY: componentize-py
+componentize-py: $(READY)
+	@$(BIN)/componentize-py --version >/dev/null 2>&1 || $(PIP) install --quiet componentize-py==0.25.1
+
 .PHONY: zig
 zig: $(READY)
 	@$(BIN)/python -m ziglang version >/dev/null 2>&1 || $(PIP) install --quiet ziglang==0.17.1
@@ -101,7 +105,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format
 
 .PHONY: check
-check: lint broker redis asc zig ## everything that must hold before a change is taken: lint, and all tests
+check: lint broker redis asc zig componentize-py ## everything that must hold before a change is taken: lint, and all tests
 	$(PYTEST)
 
 .PHONY: bench

@@ -38,4 +38,5 @@ def samples(root: Path) -> list[Path]:
 
 def sdks(root: Path) -> list[Path]:
     """The SDKs' sources and templates, file by file: hidden ones too, such as a template's `.gitignore`."""
-    return sorted(path for path in (root / "plugins" / "sdk").rglob("*") if path.is_file())
+    files = (path for path in (root / "plugins" / "sdk").rglob("*") if path.is_file())
+    return sorted(path for path in files if "__pycache__" not in path.parts)

