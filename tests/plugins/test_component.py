@@ -568,6 +568,16 @@ class TestWasi:
         assert outcome.kind == kind, outcome
         assert error in (outcome.error or "")
 
+    async def test_what_is_no_unicode_is_replaced_and_ends_nothing(self, engine: Engine) -> None:
+        length = len("A\ufffd".encode())
+        body = f"""(call $it (i32.const 64)) (if (i32.ne (i32.load offset=12 (i32.load (i32.const 64)))
+            (i32.const {length})) (then (unreachable))) {OK}"""
+        abi, wasm = check_module(calling("environment", body), MIB)
+        grant = Grant("tested", frozenset(), Limits(memory_bytes=MIB, timeout_s=10.0))
+        around = Surroundings(environment=(b"NAME=A\xff",))
+        sandbox = Sandbox(await abi.compile(engine, wasm), abi, grant, b"{}", {}, surroundings=around)
+        assert (await sandbox.run(b'{"action":"a"}')).kind == "ok"
+
     async def test_a_large_environment_is_paid_for(self, engine: Engine) -> None:
         body = "(loop $again (call $it (i32.const 64)) (br $again)) (unreachable)"
         abi, wasm = check_module(calling("environment", body), 64 * MIB)

@@ -59,11 +59,12 @@ def read_resource(context: int, value: Any, kind: int) -> int:
 
 
 def text(data: bytes) -> Fill:
-    """A string. `data` has to be UTF-8."""
+    """A string. What in it is not UTF-8 becomes U+FFFD: for that wasmtime would end the process."""
+    valid = data.decode(errors="replace").encode()
 
     def fill(value: Any) -> None:
         value.kind = bindings.STRING
-        bindings.bytes_new(ctypes.addressof(value.of), len(data), data)
+        bindings.bytes_new(ctypes.addressof(value.of), len(valid), valid)
 
     return fill
 
