@@ -246,7 +246,7 @@ async def test_a_guest_that_imports_the_profiles_functions_is_not_loaded(tmp_pat
 
 
 def test_a_component_is_refused_with_the_reason() -> None:
-    with pytest.raises(ModuleRefused, match="core modules only, and this is a component"):
+    with pytest.raises(ModuleRefused, match="of a core module only, and this is a component"):
         Debugging("guest", profile=True).prepare(b"\0asm\x0d\0\x01\0")
 
 

@@ -24,13 +24,13 @@ from warren.manifests import Grant
 from . import bindings
 from .abi import AnyGuest
 from .bindings import AnsweringCallback
+from .component_binary import is_component
 from .errors import ModuleRefused
 from .fuel_profile import FuelProfile
 from .growth import WITNESS_EXPORT
 from .guest import Guest, Program, guests
 from .module import read_module
 from .profile_module import ENTER, EVENT_FUEL, LEAVE, PROFILE_MODULE, MovedLines, ProfiledModule, with_events
-from .wasm_binary import MAGIC
 
 #: What a run may take longer when each of its calls is told: enough for some 10 million.
 PROFILE_TIME_S: Final = 120.0
@@ -65,11 +65,9 @@ class Debugging:
 
     def prepare(self, wasm: bytes) -> Prepared:
         """The module that is to be compiled in place of `wasm`. Raises `ModuleRefused`."""
-        profiled = None
-        if self._wants_profile:
-            if wasm[:4] == MAGIC and wasm[6:8] != b"\0\0":
-                raise ModuleRefused("a profile can be taken of core modules only, and this is a component")
-            profiled = with_events(wasm)
+        if is_component(wasm) and (self._wants_profile or self._wants_memory):
+            raise ModuleRefused("a profile and its memory can be had of a core module only, and this is a component")
+        profiled = with_events(wasm) if self._wants_profile else None
         exported = () if not self._wants_memory else _globals(wasm)
         return Prepared(self, wasm if profiled is None else profiled.wasm, profiled, exported, self._wants_memory)
 
