@@ -137,7 +137,7 @@ async def test_a_configuration_that_is_not_taken_fails_the_load_and_says_why(pro
 def checked_probe(probe: Path) -> Path:
     """The module of a language whose SDK has a health check."""
     wasm = probe.read_bytes()
-    exports = read_component(wasm).exports if is_component(wasm) else read_module(wasm).exports
+    exports = read_component(wasm)[0].exports if is_component(wasm) else read_module(wasm).exports
     if "health_check" not in exports and LIFECYCLE not in exports:
         pytest.skip("this SDK has no health check")
     return probe

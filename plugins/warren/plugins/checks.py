@@ -95,12 +95,12 @@ def check_module(data: bytes, memory_bytes: int, runtime: Runtime = AS_FOUND) ->
 
 def _check_component(data: bytes, memory_bytes: int, runtime: Runtime) -> tuple[AnyAbi, bytes]:
     _check_runtime(runtime, "component", "it is a component, not a core module")
-    info = read_component(data)
+    info, wasm = read_component(data)
     abi = check_component(info)
     if runtime.snapshot:
         fit_for_snapshot(abi)
     _check_memory(info.min_memory_bytes + info.little_bytes, memory_bytes)
-    return abi, info.wasm
+    return abi, wasm
 
 
 def _check_runtime(runtime: Runtime, name: AbiName, sign: str) -> None:
@@ -135,7 +135,7 @@ def _check_extism(module: ModuleInfo, _runtime: Runtime) -> ExtismAbi:
     return check_extism(module)
 
 
-#: How a module of each ABI is checked, and what then knows how to run it.
+#: How a core module of each ABI is checked, and what then knows how to run it.
 _ABI_CHECKS: Final[Mapping[AbiName, Callable[[ModuleInfo, Runtime], AnyAbi]]] = {
     "core": _check_core,
     "wasi": check_wasi,

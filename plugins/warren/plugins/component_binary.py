@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .errors import ModuleRefused
+from .guest import PAGE_BYTES
 from .module import DEFAULT_LIMITS, ModuleInfo, ModuleLimits, read_module, shown
 from .wasm_binary import (
     COMPONENT_VERSION,
@@ -37,8 +38,6 @@ from .wasm_binary import (
     sized,
     with_contents,
 )
-
-PAGE_BYTES: Final = 65_536
 
 #: What a memory may grow to, in pages, that is not the largest and begins with less.
 LITTLE_PAGES: Final = 16
@@ -66,7 +65,7 @@ _CORE_INSTANCE_SORT: Final = 0x12
 
 @dataclass(frozen=True, slots=True)
 class ComponentInfo:
-    """What a component declares. `wasm` is the component with its little memories bounded, and without debug sections.
+    """What a component declares.
 
     `min_memory_bytes` is what its memories begin with, and `little_bytes` what all but the largest can have.
     """
@@ -76,7 +75,6 @@ class ComponentInfo:
     memories: int
     min_memory_bytes: int
     little_bytes: int
-    wasm: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,11 @@ def is_component(data: bytes) -> bool:
     return data.startswith(MAGIC + COMPONENT_VERSION)
 
 
-def read_component(data: bytes, limits: ModuleLimits = DEFAULT_LIMITS) -> ComponentInfo:
-    """Read what `data` declares. Raises `ModuleRefused`, and nothing else. CPython's 18 MB take 0.3 s."""
+def read_component(data: bytes, limits: ModuleLimits = DEFAULT_LIMITS) -> tuple[ComponentInfo, bytes]:
+    """What `data` declares; and the component with its little memories bounded, and without debug sections.
+
+    Raises `ModuleRefused`, and nothing else. CPython's 18 MB take 0.3 s.
+    """
     if len(data) > limits.module_bytes:
         raise ModuleRefused(f"the component has {len(data):,} bytes; at most {limits.module_bytes:,} are accepted")
     reading = _Reading(data, limits)
@@ -104,19 +105,19 @@ def read_component(data: bytes, limits: ModuleLimits = DEFAULT_LIMITS) -> Compon
             f"the component has {len(imports):,} imports and {len(exports):,} exports; "
             f"at most {_MAX_NAMES} of each are accepted"
         )
-    with_memory = [part for part in reading.parts if _has_memory(part.info)]
+    with_memory = [part for part in reading.modules if _has_memory(part.info)]
     if len(with_memory) > _MAX_MEMORIES:
         raise ModuleRefused(f"its modules have {len(with_memory)} memories together; at most {_MAX_MEMORIES}")
     largest = max(with_memory, key=_pages, default=None)
     little = {part.start: _little_pages(part, largest) for part in with_memory if largest and part is not largest}
-    return ComponentInfo(
+    info = ComponentInfo(
         imports,
         exports,
         len(with_memory),
         sum(map(_pages, with_memory)) * PAGE_BYTES,
         sum(little.values()) * PAGE_BYTES,
-        _rewritten(data, {part.start: part.info for part in reading.parts}, little),
     )
+    return info, _rewritten(data, {part.start: part.info for part in reading.modules}, little)
 
 
 class _Reading:
@@ -127,9 +128,10 @@ class _Reading:
         self._limits = limits
         self._sections = 0
         self._entries = 0
+        self._parts = 0
         #: What its core modules have, together: by the limits of one.
         self._declared: Counter[str] = Counter()
-        self.parts: list[_Part] = []
+        self.modules: list[_Part] = []
 
     def component(self, start: int, end: int, *, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names that a component imports and exports; what it holds is read, too."""
@@ -158,8 +160,8 @@ class _Reading:
         return tuple(imports), tuple(exports)
 
     def _part(self) -> None:
-        self._entries += 1
-        if len(self.parts) >= _MAX_PARTS or self._entries > _MAX_ENTRIES:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
             raise ModuleRefused(f"the component is made of more than {_MAX_PARTS} modules and components")
 
     def _module(self, section: Section, component: int) -> None:
@@ -170,7 +172,7 @@ class _Reading:
         self._declare("functions", info.function_count, limits.functions)
         self._declare("globals", info.global_count, limits.globals)
         self._declare("locals", info.local_count, limits.total_locals)
-        self.parts.append(_Part(section.start, component, info))
+        self.modules.append(_Part(section.start, component, info))
 
     def _declare(self, what: str, count: int, limit: int) -> None:
         self._declared[what] += count
@@ -181,11 +183,14 @@ class _Reading:
         """A cursor at each entry of a section that is a list."""
         reader = section_reader(self._data, section)
         for _ in range(reader.u32()):
-            self._entries += 1
-            if self._entries > _MAX_ENTRIES:
-                raise ModuleRefused(f"the component declares more than {_MAX_ENTRIES:,} items")
+            self._entry()
             yield reader
         reader.expect_end()
+
+    def _entry(self) -> None:
+        self._entries += 1
+        if self._entries > _MAX_ENTRIES:
+            raise ModuleRefused(f"the component declares more than {_MAX_ENTRIES:,} items")
 
     def _imports(self, section: Section) -> Iterator[str]:
         for reader in self._listed(section):
@@ -229,9 +234,7 @@ class _Reading:
             elif how != 1:
                 reader.refuse(f"unknown kind 0x{how:02x} of an instance")
             for _ in range(reader.u32()):
-                self._entries += 1
-                if self._entries > _MAX_ENTRIES:
-                    raise ModuleRefused(f"the component declares more than {_MAX_ENTRIES:,} items")
+                self._entry()
                 if is_core or how == 0:
                     reader.name()
                 else:
