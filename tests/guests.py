@@ -116,20 +116,7 @@ def relaying(plugin: str, **arguments: Any) -> bytes:
 def asking(function: str, arguments: Any = None) -> bytes:
     """A guest that calls a host function, and answers with what it is given for it."""
     call, called = ask(function, json.dumps(arguments))
-    head, tail = b'{"success":true,"error":null,"result":', b"}"
-    return wat(
-        f"""(local $got i64) (local $end i32)
-        (local.set $got {call})
-        (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
-        (memory.copy (i32.const 65536) (i32.const 2048) (i32.const {len(head)}))
-        (memory.copy (local.get $end) (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32)))
-          (i32.wrap_i64 (local.get $got)))
-        (local.set $end (i32.add (local.get $end) (i32.wrap_i64 (local.get $got))))
-        (memory.copy (local.get $end) (i32.const 2100) (i32.const {len(tail)}))
-        (call $pack (i32.const 65536)
-          (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
-        more=called + data(2048, head) + data(2100, tail),
-    )
+    return _passing_on(f"(local.set $got {call})", more=called)
 
 
 def asking_what_it_is_asked(more: str = "") -> bytes:
@@ -138,9 +125,8 @@ def asking_what_it_is_asked(more: str = "") -> bytes:
     It takes requests as Warren's own tools write them, without blanks.
     """
     name_at, before_data = len(b'{"action":"'), len(b'","data":')
-    head, tail = b'{"success":true,"error":null,"result":', b"}"
-    return wat(
-        f"""(local $end i32) (local $name i32) (local $got i64)
+    return _passing_on(
+        f"""
         (local.set $name (i32.add (local.get $at) (i32.const {name_at})))
         (local.set $end (local.get $name))
         (loop $again
@@ -149,7 +135,16 @@ def asking_what_it_is_asked(more: str = "") -> bytes:
         (local.set $got (call $ask (local.get $name) (i32.sub (local.get $end) (local.get $name))
           (i32.add (local.get $end) (i32.const {before_data}))
           (i32.sub (i32.sub (i32.add (local.get $at) (local.get $length)) (i32.const 1))
-            (i32.add (local.get $end) (i32.const {before_data})))))
+            (i32.add (local.get $end) (i32.const {before_data})))))""",
+        more=more,
+    )
+
+
+def _passing_on(asked: str, *, more: str) -> bytes:
+    """A guest whose answer has what a host call gave; that is what `asked` sets `$got` to."""
+    head, tail = b'{"success":true,"error":null,"result":', b"}"
+    return wat(
+        f"""(local $got i64) (local $end i32) (local $name i32) {asked}
         (local.set $end (i32.add (i32.const 65536) (i32.const {len(head)})))
         (memory.copy (i32.const 65536) (i32.const 2048) (i32.const {len(head)}))
         (memory.copy (local.get $end) (i32.wrap_i64 (i64.shr_u (local.get $got) (i64.const 32)))
@@ -158,7 +153,7 @@ def asking_what_it_is_asked(more: str = "") -> bytes:
         (memory.copy (local.get $end) (i32.const 2100) (i32.const {len(tail)}))
         (call $pack (i32.const 65536)
           (i32.sub (i32.add (local.get $end) (i32.const {len(tail)})) (i32.const 65536)))""",
-        more=data(2048, head) + data(2100, tail) + more,
+        more=more + data(2048, head) + data(2100, tail),
     )
 
 
