@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp import frame as pamqp_frame
 from pamqp.body import ContentBody
@@ -14,9 +15,11 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from warren.bus import Header, Message, OutcomeKind, TraceContext
-from warren.bus.amqp_codec import CONTENT_HEADER, FRAME_OVERHEAD, HEAD, content_at, publish_frames, read_message
-from warren.bus.amqp_fields import MAX_DEPTH, Unreadable, read_table, table
-from warren.bus.amqp_results import result_table
+from warren.bus.amqp_codec import content_at, publish_frames, read_message
+from warren.bus.amqp_fields import Unreadable, read_table, table
+from warren.bus.amqp_frames import CONTENT_HEADER, FRAME_OVERHEAD, HEAD
+from warren.bus.amqp_results import result_frames
+from warren.bus.messages import NO_HEADERS, RESULT_TYPE
 from warren.bus.result_headers import ResultHeaders, result_kind
 
 FRAME_MAX = 1 << 17
@@ -218,16 +221,55 @@ def test_tables_nested_too_deep_are_refused() -> None:
         | st.builds(TraceContext, st.just("1" * 32), st.just("2" * 16), st.booleans(), st.none() | st.text()),
         trace_json=st.none() | st.text(),
         recording=st.none() | st.just(b"\xffpacked"),
-    )
+    ),
+    st.builds(
+        Message,
+        st.binary(max_size=300),
+        text,
+        text,
+        st.just(RESULT_TYPE) | text,
+        correlation_id=st.none() | st.text(max_size=300),
+        reply_to=st.none() | text,
+        timestamp_s=st.none() | st.just(1_700_000_000),
+        other=st.just(NO_HEADERS) | st.just({"priority": 3}),
+    ),
+    st.text(max_size=300),
+    st.sampled_from([0, 600, FRAME_MAX]),
 )
-def test_a_results_headers_are_written_as_the_dictionary_of_them_would_be(told: ResultHeaders) -> None:
+@example(
+    ResultHeaders(
+        result_kind("digest", "act", OutcomeKind.OK, "1.2.3"), 1, 2, 3, 1, TraceContext("1" * 32, "2" * 16), "{}"
+    ),
+    Message(b"{}", "", "client", RESULT_TYPE, correlation_id="c", timestamp_s=1),
+    "id",
+    FRAME_MAX,
+)
+def test_a_results_frames_say_what_those_of_a_message_with_the_dictionary_of_its_headers_do(
+    told: ResultHeaders, message: Message, message_id: str, frame_max: int
+) -> None:
     try:
-        written = table(dict(told))
+        general = publish_frames(7, replace(message, headers=dict(told)), message_id, frame_max, mandatory=True)
     except ValueError:
-        with pytest.raises(ValueError, match="64 bits"):
-            result_table(told)
+        with pytest.raises(ValueError, match=r"64 bits|bytes long|a frame holds"):
+            publish_frames(7, replace(message, headers=told), message_id, frame_max, mandatory=True)
         return
-    assert read_table(result_table(told), 4, len(written), MAX_DEPTH) == dict(told)
+    written = publish_frames(7, replace(message, headers=told), message_id, frame_max, mandatory=True)
+    assert len(written) == len(general)
+    assert said(written) == said(general)
+
+
+def said(frames: bytes) -> tuple[bytes, Message]:
+    """The method of a publish, and its message."""
+    method, header, *body = payloads(frames)
+    return method, read_message(header, b"".join(body), b"", b"")
+
+
+def test_most_results_take_the_short_way() -> None:
+    told = ResultHeaders(
+        result_kind("digest", "act", OutcomeKind.OK, "1.2.3"), 1, 2, 3, 1, TraceContext("1" * 32, "2" * 16), "{}"
+    )
+    message = Message(b"{}", "", "client", RESULT_TYPE, correlation_id="c", timestamp_s=1, headers=told)
+    assert result_frames(7, message, told, "id", FRAME_MAX, mandatory=True)
 
 
 def content_of(message: Message, frame_max: int = FRAME_MAX) -> bytes:

@@ -17,39 +17,35 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .amqp_fields import MAX_DEPTH, Unreadable, read_table, short, table
-from .amqp_results import result_table
+from .amqp_frames import (
+    BODY,
+    CONTENT_CLASS,
+    CONTENT_HEADER,
+    FRAME_END,
+    FRAME_OVERHEAD,
+    HAS_CONTENT_ENCODING,
+    HAS_CONTENT_TYPE,
+    HAS_CORRELATION_ID,
+    HAS_DELIVERY_MODE,
+    HAS_EXPIRATION,
+    HAS_HEADERS,
+    HAS_MESSAGE_ID,
+    HAS_PRIORITY,
+    HAS_REPLY_TO,
+    HAS_TIMESTAMP,
+    HAS_TYPE,
+    HEAD,
+    PERSISTENT,
+    PROPERTIES_AT,
+    publish_method,
+    read_short,
+)
+from .amqp_results import result_frames
 from .messages import NO_HEADERS, Header, Message
 from .result_headers import ResultHeaders
 
-#: Kinds of frames.
-METHOD: Final = 1
-CONTENT_HEADER: Final = 2
-BODY: Final = 3
-
-FRAME_END: Final = 0xCE
-#: Kind, channel and size of a frame come before its payload, and `FRAME_END` after it.
-HEAD: Final = struct.Struct(">BHI")
-FRAME_OVERHEAD: Final = HEAD.size + 1
-HEARTBEAT: Final = bytes((8, 0, 0, 0, 0, 0, 0, FRAME_END))
-
-#: Class and method, as the first four bytes of a method frame say them.
-OPEN_OK: Final = 20 << 16 | 11
-CLOSE: Final = 20 << 16 | 40
-PUBLISH: Final = 60 << 16 | 40
-RETURN: Final = 60 << 16 | 50
-DELIVER: Final = 60 << 16 | 60
-ACK: Final = 60 << 16 | 80
-REJECT: Final = 60 << 16 | 90
-NACK: Final = 60 << 16 | 120
-CONFIRM_OK: Final = 85 << 16 | 11
-BLOCKED: Final = 10 << 16 | 60
-UNBLOCKED: Final = 10 << 16 | 61
-
 #: The last second of the year 9999. AMQP's times go on; calendars do not.
 MAX_TIME_S: Final = 253_402_300_799
-
-#: The delivery mode of what is to outlive the broker's process.
-_PERSISTENT: Final = b"\2"
 
 #: The head of a content header's frame; its class and weight, which say nothing; and the size of the body.
 _CONTENT_HEAD: Final = struct.Struct(">BHI4xQ").unpack_from
@@ -58,29 +54,7 @@ _U16: Final = struct.Struct(">H").unpack_from
 _U32: Final = struct.Struct(">I").unpack_from
 _U64: Final = struct.Struct(">Q").unpack_from
 
-_CONTENT_TYPE: Final = 0x8000
-_CONTENT_ENCODING: Final = 0x4000
-_HEADERS: Final = 0x2000
-_DELIVERY_MODE: Final = 0x1000
-_PRIORITY: Final = 0x0800
-_CORRELATION_ID: Final = 0x0400
-_REPLY_TO: Final = 0x0200
-_EXPIRATION: Final = 0x0100
-_MESSAGE_ID: Final = 0x0080
-_TIMESTAMP: Final = 0x0040
-_TYPE: Final = 0x0020
-
-#: Where the properties begin in a content header: after class, weight, size of the body, and their flags.
-_PROPERTIES_AT: Final = 14
-
-
 # Reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_short(data: bytes, at: int) -> tuple[bytes, int]:
-    """The short string at `at`, and where it ends."""
-    end = at + 1 + data[at]
-    return data[at + 1 : end], end
 
 
 def body_size(header: bytes) -> int:
@@ -95,7 +69,7 @@ def content_at(data: bytes, at: int, channel: int) -> tuple[int, int, int] | Non
     The body begins `FRAME_OVERHEAD` after the header's end. None unless both are there whole, each in one frame.
     """
     end = len(data)
-    if end - at < _PROPERTIES_AT + FRAME_OVERHEAD:
+    if end - at < PROPERTIES_AT + FRAME_OVERHEAD:
         return None
     kind, its_channel, size, content_bytes = _CONTENT_HEAD(data, at)
     header_at = at + HEAD.size
@@ -122,35 +96,35 @@ def read_message(header: bytes, body: bytes, exchange: bytes, routing_key: bytes
 def _read_message(header: bytes, body: bytes, exchange: str, routing_key: str) -> Message:  # noqa: C901 - see below
     """Every property in the order of its flag. This runs once for each delivery; hence no table and no loop."""
     (flags,) = _U16(header, 12)
-    if flags & ~(0xFFC0 | _TYPE) or flags & (_CONTENT_ENCODING | _PRIORITY):
+    if flags & ~(0xFFC0 | HAS_TYPE) or flags & (HAS_CONTENT_ENCODING | HAS_PRIORITY):
         raise Unreadable  # not unreadable at all, but rare
-    at = _PROPERTIES_AT
+    at = PROPERTIES_AT
     content_type = correlation_id = reply_to = message_id = message_type = None
     expiration_ms = timestamp_s = None
     headers: Mapping[str, Any] = NO_HEADERS
-    if flags & _CONTENT_TYPE:
+    if flags & HAS_CONTENT_TYPE:
         end = at + 1 + header[at]
         content_type, at = header[at + 1 : end].decode(), end
-    if flags & _HEADERS:
+    if flags & HAS_HEADERS:
         end = at + 4 + _U32(header, at)[0]
         headers, at = read_table(header, at + 4, end, MAX_DEPTH), end
-    if flags & _DELIVERY_MODE:
+    if flags & HAS_DELIVERY_MODE:
         at += 1
-    if flags & _CORRELATION_ID:
+    if flags & HAS_CORRELATION_ID:
         end = at + 1 + header[at]
         correlation_id, at = header[at + 1 : end].decode(), end
-    if flags & _REPLY_TO:
+    if flags & HAS_REPLY_TO:
         end = at + 1 + header[at]
         reply_to, at = header[at + 1 : end].decode(), end
-    if flags & _EXPIRATION:
+    if flags & HAS_EXPIRATION:
         end = at + 1 + header[at]
         expiration_ms, at = int(header[at + 1 : end]), end
-    if flags & _MESSAGE_ID:
+    if flags & HAS_MESSAGE_ID:
         end = at + 1 + header[at]
         message_id, at = header[at + 1 : end].decode(), end
-    if flags & _TIMESTAMP:
+    if flags & HAS_TIMESTAMP:
         timestamp_s, at = _read_time(header, at)
-    if flags & _TYPE:
+    if flags & HAS_TYPE:
         end = at + 1 + header[at]
         message_type, at = header[at + 1 : end].decode(), end
     if at > len(header):
@@ -209,17 +183,17 @@ def _table_end(data: bytes, at: int) -> int:
 _PROPERTIES: Final[
     tuple[tuple[int, str, Callable[[bytes, int], tuple[Any, int]], Callable[[bytes, int], int]], ...]
 ] = (
-    (_CONTENT_TYPE, "content_type", _read_text, _short_end),
-    (_CONTENT_ENCODING, "content_encoding", _read_text, _short_end),
-    (_HEADERS, "headers", _read_headers, _table_end),
-    (_DELIVERY_MODE, "delivery_mode", _read_octet, lambda _, at: at + 1),
-    (_PRIORITY, "priority", _read_octet, lambda _, at: at + 1),
-    (_CORRELATION_ID, "correlation_id", _read_text, _short_end),
-    (_REPLY_TO, "reply_to", _read_text, _short_end),
-    (_EXPIRATION, "expiration", _read_number, _short_end),
-    (_MESSAGE_ID, "message_id", _read_text, _short_end),
-    (_TIMESTAMP, "timestamp", _read_time, lambda _, at: at + 8),
-    (_TYPE, "message_type", _read_text, _short_end),
+    (HAS_CONTENT_TYPE, "content_type", _read_text, _short_end),
+    (HAS_CONTENT_ENCODING, "content_encoding", _read_text, _short_end),
+    (HAS_HEADERS, "headers", _read_headers, _table_end),
+    (HAS_DELIVERY_MODE, "delivery_mode", _read_octet, lambda _, at: at + 1),
+    (HAS_PRIORITY, "priority", _read_octet, lambda _, at: at + 1),
+    (HAS_CORRELATION_ID, "correlation_id", _read_text, _short_end),
+    (HAS_REPLY_TO, "reply_to", _read_text, _short_end),
+    (HAS_EXPIRATION, "expiration", _read_number, _short_end),
+    (HAS_MESSAGE_ID, "message_id", _read_text, _short_end),
+    (HAS_TIMESTAMP, "timestamp", _read_time, lambda _, at: at + 8),
+    (HAS_TYPE, "message_type", _read_text, _short_end),
     (0x0010, "user_id", _read_text, _short_end),
     (0x0008, "app_id", _read_text, _short_end),
     (0x0004, "cluster_id", _read_text, _short_end),
@@ -234,7 +208,7 @@ def _read_what_can_be(header: bytes, body: bytes, exchange: bytes, routing_key: 
     read: dict[str, Any] = {}
     unreadable: list[str] = []
     (flags,) = _U16(header, 12)
-    at = _PROPERTIES_AT
+    at = PROPERTIES_AT
     for flag, name, read_one, end_of in _PROPERTIES:
         if not flags & flag:
             continue
@@ -272,25 +246,24 @@ def _read_what_can_be(header: bytes, body: bytes, exchange: bytes, routing_key: 
 # Writing ----------------------------------------------------------------------------------------------------------
 
 
-def method_frame(channel: int, method: int, arguments: bytes) -> bytes:
-    """A method frame; `method` is one of the constants above."""
-    return b"%b%b%b\xce" % (HEAD.pack(METHOD, channel, 4 + len(arguments)), method.to_bytes(4), arguments)
-
-
 def publish_frames(channel: int, message: Message, message_id: str, frame_max: int, *, mandatory: bool) -> bytes:
     """All frames of one publish: method, content header, and the body in as many as it needs.
 
     `frame_max` is the connection's, in bytes, 0 for none. Raises ValueError for what AMQP cannot say.
     """
-    body = message.body
+    body, headers = message.body, message.headers
+    if type(headers) is ResultHeaders and (
+        frames := result_frames(channel, message, headers, message_id, frame_max, mandatory=mandatory)
+    ):
+        return frames
     properties = _properties(message, message_id)
     size = len(properties) + 12
     if frame_max and size + FRAME_OVERHEAD > frame_max:
         raise ValueError(f"the message's headers take {size:,} bytes; a frame holds {frame_max - FRAME_OVERHEAD:,}")
     begin = b"%b%b%b%b\xce" % (
-        _publish_method(channel, message.exchange, message.routing_key, mandatory=mandatory),
+        publish_method(channel, message.exchange, message.routing_key, mandatory=mandatory),
         HEAD.pack(CONTENT_HEADER, channel, size),
-        _CONTENT_CLASS,
+        CONTENT_CLASS,
         len(body).to_bytes(8) + properties,
     )
     room = frame_max - FRAME_OVERHEAD if frame_max else len(body)
@@ -300,53 +273,40 @@ def publish_frames(channel: int, message: Message, message_id: str, frame_max: i
     return begin + b"".join(b"%b%b\xce" % (HEAD.pack(BODY, channel, len(piece)), piece) for piece in pieces)
 
 
-#: The class `basic`, and a weight that is always nought.
-_CONTENT_CLASS: Final = struct.pack(">HH", 60, 0)
-
-
-@lru_cache(maxsize=4096)
-def _publish_method(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
-    arguments = b"\0\0%b%b%c" % (short("exchange", exchange), short("routing key", routing_key), mandatory)
-    return method_frame(channel, PUBLISH, arguments)
-
-
 def _properties(message: Message, message_id: str) -> bytes:  # noqa: C901 - once for each publish, as above
     """The flags of the properties there are, and these, in the order of the flags."""
-    flags = _DELIVERY_MODE | _MESSAGE_ID
+    flags = HAS_DELIVERY_MODE | HAS_MESSAGE_ID
     parts: list[bytes] = []
     other = message.other
     if message.content_type is not None:
-        flags |= _CONTENT_TYPE
+        flags |= HAS_CONTENT_TYPE
         parts.append(_known_short(message.content_type))
     if "content_encoding" in other:
-        flags |= _CONTENT_ENCODING
+        flags |= HAS_CONTENT_ENCODING
         parts.append(short("content_encoding", other["content_encoding"]))
     headers = message.headers
-    if type(headers) is ResultHeaders:
-        flags |= _HEADERS
-        parts.append(result_table(headers))
-    elif headers:
-        flags |= _HEADERS
+    if headers:
+        flags |= HAS_HEADERS
         parts.append(table(headers))
-    parts.append(_PERSISTENT)
+    parts.append(PERSISTENT)
     if "priority" in other:
-        flags |= _PRIORITY
+        flags |= HAS_PRIORITY
         parts.append(bytes((other["priority"],)))
     if message.correlation_id is not None:
-        flags |= _CORRELATION_ID
+        flags |= HAS_CORRELATION_ID
         parts.append(short("correlation_id", message.correlation_id))
     if message.reply_to is not None:
-        flags |= _REPLY_TO
+        flags |= HAS_REPLY_TO
         parts.append(short("reply_to", message.reply_to))
     if message.expiration_ms is not None:
-        flags |= _EXPIRATION
+        flags |= HAS_EXPIRATION
         parts.append(short("expiration", str(message.expiration_ms)))
     parts.append(short("message_id", message_id))
     if message.timestamp_s is not None:
-        flags |= _TIMESTAMP
+        flags |= HAS_TIMESTAMP
         parts.append(message.timestamp_s.to_bytes(8))
     if message.type is not None:
-        flags |= _TYPE
+        flags |= HAS_TYPE
         parts.append(_known_short(message.type))
     if "app_id" in other:
         flags |= 0x0008

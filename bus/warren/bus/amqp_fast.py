@@ -36,7 +36,8 @@ from aiormq.abc import AbstractChannel
 
 from .amqp_channel import Publishing, Receiver, Settlement, Verdict
 from .amqp_closing import ConnectionLost
-from .amqp_codec import (
+from .amqp_codec import body_size, content_at, publish_frames, read_message
+from .amqp_frames import (
     ACK,
     CLOSE,
     CONFIRM_OK,
@@ -48,11 +49,7 @@ from .amqp_codec import (
     OPEN_OK,
     REJECT,
     RETURN,
-    body_size,
-    content_at,
     method_frame,
-    publish_frames,
-    read_message,
     read_short,
 )
 from .amqp_wire import Tap

@@ -21,8 +21,8 @@ from pamqp.constants import FRAME_END_CHAR
 from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
 
-from .amqp_codec import CONTENT_HEADER, DELIVER, HEAD, METHOD
 from .amqp_fields import MAX_SHORT
+from .amqp_frames import CONTENT_HEADER, DELIVER, HEAD, METHOD
 from .messages import Header
 
 _DELIVER: Final = DELIVER.to_bytes(4)

@@ -20,7 +20,7 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory, Transpor
 from yarl import URL
 
 from .amqp_closing import ConnectionLost
-from .amqp_codec import BLOCKED, FRAME_END, HEAD, HEARTBEAT, METHOD, UNBLOCKED, read_short
+from .amqp_frames import BLOCKED, FRAME_END, HEAD, HEARTBEAT, METHOD, UNBLOCKED, read_short
 
 #: The greeting of a broker that speaks another version of AMQP. It is no frame; aiormq says what is wrong.
 _GREETING: Final = b"AMQP"

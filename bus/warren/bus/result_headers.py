@@ -6,7 +6,7 @@ and are read by nobody else here; for everyone else this is a mapping like any o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -67,6 +67,9 @@ class ResultHeaders(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return self._whole()[name]
+
+    def items(self) -> ItemsView[str, Any]:
+        return self._whole().items()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole())

@@ -25,6 +25,9 @@ from .wire import UNKNOWN, count_header, json_type, parse_json, sayable, text_he
 #: The namespace of result ids. With another one, a result of before and its twin of after would not be known for one.
 _RESULT_IDS: Final = UUID("8f2a4c0e-6d6b-4f0e-9b57-0c5a4a1f7e11").bytes
 
+#: A hexadecimal digit, whose two upper bits become RFC 9562's variant.
+_VARIANTS: Final = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
+
 _OUTCOMES: Final = {kind.value: kind for kind in OutcomeKind}
 
 
@@ -114,11 +117,10 @@ def result_message(
 
 
 def result_id(request_id: str) -> str:
-    """The UUIDv5 (RFC 9562) of a request's id: what `uuid.uuid5` gives, three times as fast."""
-    digest = sha1(_RESULT_IDS + request_id.encode(), usedforsecurity=False).digest()
-    digits = b"%b%c%c%c%b" % (digest[:6], digest[6] & 0x0F | 0x50, digest[7], digest[8] & 0x3F | 0x80, digest[9:16])
-    text = digits.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    """The UUIDv5 (RFC 9562) of a request's id: what `uuid.uuid5` gives, four times as fast."""
+    digits = sha1(_RESULT_IDS + request_id.encode(), usedforsecurity=False).hexdigest()
+    variant = _VARIANTS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def failure_body(error: str) -> bytes:
