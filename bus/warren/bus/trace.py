@@ -218,9 +218,8 @@ def trace_json(
     max_bytes: int = MAX_TRACE_BYTES,
 ) -> str:
     """A trace of spans that `span_json` wrote; see `encode_trace`."""
-    kept = len(spans)
+    kept = min(len(spans), max_spans)
     while True:
-        kept = min(kept, max_spans)
         text = f'{{"trace_id":"{trace_id}","spans":[{",".join(spans[:kept])}],"dropped":{dropped + len(spans) - kept}}}'
         surplus = _size(text) - max_bytes
         if surplus <= 0 or not kept:

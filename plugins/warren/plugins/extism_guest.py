@@ -6,7 +6,6 @@ by what the kernel has whenever that grows; it therefore has at most half.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -158,11 +157,11 @@ class ExtismGuest(Guest):
 
     def read_kernel(self, pointer: int, length: int) -> bytes:
         """Copy out of the kernel's memory. Raises `GuestFault` when the range is not in it."""
-        return ctypes.string_at(self._in_kernel(pointer, length), length)
+        return bindings.bytes_at(self._in_kernel(pointer, length), length)
 
     def write_kernel(self, pointer: int, data: bytes) -> None:
         """Copy into the kernel's memory. Raises `GuestFault` when the range is not in it."""
-        ctypes.memmove(self._in_kernel(pointer, len(data)), data, len(data))
+        bindings.copy_bytes(self._in_kernel(pointer, len(data)), data, len(data))
 
     def _in_kernel(self, pointer: int, length: int) -> int:
         size = self.kernel_bytes

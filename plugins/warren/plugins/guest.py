@@ -15,7 +15,6 @@ at that moment, because memory can move and grow between any two calls.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import itertools
 import time
 from collections.abc import Callable, Coroutine
@@ -280,7 +279,7 @@ class Guest:
         kind = slots.result_kind & 0xFF
         if kind >= len(VALUE_BYTES):
             return None
-        return ctypes.string_at(slots.at_result + VALUE_BITS, VALUE_BYTES[kind])
+        return bindings.bytes_at(slots.at_result + VALUE_BITS, VALUE_BYTES[kind])
 
     @property
     def refused_bytes(self) -> int:
@@ -331,19 +330,19 @@ class Guest:
     def read(self, pointer: int, length: int) -> bytes:
         """Copy out of the guest's memory. Raises `GuestFault` when the range is not in it."""
         self.check_range(pointer, length)
-        return ctypes.string_at(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, length)
+        return bindings.bytes_at(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, length)
 
     def whole_memory(self) -> bytes:
         """A copy of its memory as it is now; nothing where there is none."""
         if not self._has_memory:
             return b""
         item = self.slots.at_memory_item
-        return ctypes.string_at(bindings.memory_data(self.context, item), bindings.memory_size(self.context, item))
+        return bindings.bytes_at(bindings.memory_data(self.context, item), bindings.memory_size(self.context, item))
 
     def write(self, pointer: int, data: bytes) -> None:
         """Copy into the guest's memory. Raises `GuestFault` when the range is not in it."""
         self.check_range(pointer, len(data))
-        ctypes.memmove(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, data, len(data))
+        bindings.copy_bytes(bindings.memory_data(self.context, self.slots.at_memory_item) + pointer, data, len(data))
 
     def check_range(self, pointer: int, length: int) -> None:
         """Raises `GuestFault` when the range is not in the guest's memory."""
