@@ -24,6 +24,9 @@ NO_HEADERS: Final[Mapping[str, Any]] = MappingProxyType({})
 #: RabbitMQ's pseudo-queue for replies that need no queue (https://www.rabbitmq.com/docs/direct-reply-to).
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 
+#: What the address begins with that RabbitMQ makes of it for each request.
+_REPLY_ADDRESS: Final = f"{DIRECT_REPLY_TO}."
+
 JSON_TYPE: Final = "application/json"
 REQUEST_TYPE: Final = "warren.request"
 RESULT_TYPE: Final = "warren.result"
@@ -116,7 +119,7 @@ class Message:
 
 def is_reply_address(message: Message) -> bool:
     """Whether `message` is a reply to somebody who uses direct reply-to: its address names a caller, not a queue."""
-    return message.exchange == "" and message.routing_key.startswith(f"{DIRECT_REPLY_TO}.")
+    return message.exchange == "" and message.routing_key.startswith(_REPLY_ADDRESS)
 
 
 def new_message_id() -> str:

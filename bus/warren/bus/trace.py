@@ -58,12 +58,12 @@ class TraceContext:
     @classmethod
     def new(cls) -> TraceContext:
         """The first span of a new trace."""
-        ids = f"{getrandbits(192):048x}"
+        ids = getrandbits(192).to_bytes(24).hex()
         return cls(ids[:32], ids[32:])
 
     def child(self) -> TraceContext:
         """A new span of the same trace."""
-        return TraceContext(self.trace_id, f"{getrandbits(64):016x}", self.sampled, self.tracestate)
+        return TraceContext(self.trace_id, getrandbits(64).to_bytes(8).hex(), self.sampled, self.tracestate)
 
     @property
     def traceparent(self) -> str:

@@ -50,10 +50,8 @@ class ComponentProgram(Program):
 class ComponentGuest(Guest):
     """See `Guest`."""
 
-    def __init__(
-        self, program: ComponentProgram, host: Host, *, fuel: int, memory_bytes: int, timeout_s: float
-    ) -> None:
-        super().__init__(program, host, fuel=fuel, memory_bytes=memory_bytes, timeout_s=timeout_s)
+    def __init__(self, program: ComponentProgram, host: Host, fuel: int, memory_bytes: int, timeout_s: float) -> None:
+        super().__init__(program, host, fuel, memory_bytes, timeout_s)
         self._component = program
         limit = max(0, memory_bytes - program.little_bytes)
         bindings.store_limiter(self._store, limit, MAX_TABLE_ELEMENTS, MAX_INSTANCES, MAX_TABLES, program.memories)

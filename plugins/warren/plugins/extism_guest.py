@@ -39,8 +39,8 @@ class ExtismProgram(Program):
 class ExtismGuest(Guest):
     """See `Guest`; `config` and `data` are set by the ABI, and the rest that is public is for the kernel's calls."""
 
-    def __init__(self, program: ExtismProgram, host: Host, *, fuel: int, memory_bytes: int, timeout_s: float) -> None:
-        super().__init__(program, host, fuel=fuel, memory_bytes=memory_bytes, timeout_s=timeout_s)
+    def __init__(self, program: ExtismProgram, host: Host, fuel: int, memory_bytes: int, timeout_s: float) -> None:
+        super().__init__(program, host, fuel, memory_bytes, timeout_s)
         guests[-self.number] = self  # it takes two slots
         self._linked = program
         self._kernel = Slots()

@@ -119,7 +119,7 @@ def past_deadline(timeout_s: float) -> GuestFault:
 class Guest:
     """One instance and its store. `close` must be called, on every path; nothing else may be called after it."""
 
-    def __init__(self, program: Program, host: Host, *, fuel: int, memory_bytes: int, timeout_s: float) -> None:
+    def __init__(self, program: Program, host: Host, fuel: int, memory_bytes: int, timeout_s: float) -> None:
         """`timeout_s` counts from here, over everything the guest does and waits for."""
         self.host = host
         self.fault: GuestFault | None = None

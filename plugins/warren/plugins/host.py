@@ -99,12 +99,11 @@ class HostSession:
         "grant", "host_calls", "host_ns", "logs", "messages", "recorder", "topic_changes", "trail",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - for every run: keywords would take as long as all that is done here
         self,
         grant: Grant,
         functions: Mapping[str, HostFunction],
         caps: Caps,
-        *,
         began_ns: int = 0,
         timeout_s: float = 0.0,
         depth: int = 0,
@@ -330,7 +329,7 @@ class HostSession:
         """The run has ended: close its files, and a host function's coroutine that did not live to see begin."""
         if self._process is not None and self._process.files is not None:
             self._process.files.close_all()
-        if isinstance(self._not_begun, Coroutine):
+        if self._not_begun is not None and isinstance(self._not_begun, Coroutine):
             self._not_begun.close()
 
     def _invoke(self, name: str, arguments: bytes) -> Any:

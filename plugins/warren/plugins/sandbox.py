@@ -126,18 +126,18 @@ class Sandbox:
             self._grant,
             self._functions if functions is None else functions,
             self._caps,
-            began_ns=began_ns,
-            timeout_s=limit_s,
-            depth=depth,
-            trail=trail,
-            surroundings=surroundings or self._surroundings,
+            began_ns,
+            limit_s,
+            depth,
+            trail,
+            surroundings or self._surroundings,
         )
         guest: AnyGuest = self.abi.guest_class(
             self._program,
             session,
-            fuel=limits.max_fuel,
-            memory_bytes=limits.memory_bytes,
-            timeout_s=limit_s,
+            limits.max_fuel,
+            limits.memory_bytes,
+            limit_s,
         )
         if self._debugged is not None:
             self._debugged.begin(guest)

@@ -79,7 +79,7 @@ async def take_snapshot(
     session = _InitialSession(grant, {}, Caps())
     limits = grant.limits
     await free_slot(0)
-    guest = Guest(program, session, fuel=limits.max_fuel, memory_bytes=limits.memory_bytes, timeout_s=limits.timeout_s)
+    guest = Guest(program, session, limits.max_fuel, limits.memory_bytes, limits.timeout_s)
     try:
         await core.start(guest, config)
         state = _state(guest, indices)

@@ -38,6 +38,7 @@ from warren.bus import (
 from warren.manifests import Retry
 from warren.plugins import GuestMessage, Outcome, Plugin, TopicChange
 
+from .mailbox import Sent
 from .metrics import WorkerMetrics
 from .outcomes import dispose
 from .passing import rest_ms
@@ -117,8 +118,8 @@ class Result:
 
 
 @record
-class SentResult:
-    """A result on its way; see `mailbox.Sent`."""
+class SentResult(Sent):
+    """A result on its way."""
 
     confirmed: asyncio.Future[None]
     result: Result

@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from warren.bus import DELIVERY_COUNT, BusError, Consumer, Delivery, DeliveryLost, PublishError, Transport
 
@@ -52,15 +52,19 @@ TURN_S: Final = 0.02
 CONSUME_PAUSE_S: Final = 1.0
 
 
-class Sent(Protocol):
-    """An answer on its way: all that is left is the broker's word that it has it."""
+class Sent:
+    """An answer on its way: all that is left is the broker's word that it has it. For others to build on.
 
-    @property
-    def confirmed(self) -> asyncio.Future[None]: ...
+    (No `abc.ABC`, nor a protocol: each answer is asked whether it is one, which takes those five times as long.)
+    """
+
+    __slots__ = ()
+
+    confirmed: asyncio.Future[None]
 
     async def complete(self) -> None:
         """Wait for it, and do what remains to be done where the broker would not have it."""
-        ...
+        raise NotImplementedError
 
 
 #: How far a delivery was served: to its end (None), to an answer on its way, to where it has to wait, or not at all.
@@ -220,15 +224,15 @@ class Mailbox:
             return [error] * len(deliveries)
 
     def _follow(self, delivery: Delivery, served: Served) -> None:
-        if served is None:
+        if isinstance(served, Sent):
+            self._under_way.add(served.confirmed)
+            served.confirmed.add_done_callback(partial(self._on_confirmed, delivery, served))
+        elif served is None:
             self._ack(delivery)
-        elif isinstance(served, Coroutine):
-            self._see_to(delivery, served)
         elif isinstance(served, Exception):
             self._fail(delivery, served)
         else:
-            self._under_way.add(served.confirmed)
-            served.confirmed.add_done_callback(partial(self._on_confirmed, delivery, served))
+            self._see_to(delivery, served)
 
     def _on_confirmed(self, delivery: Delivery, sent: Sent, confirmed: asyncio.Future[None]) -> None:
         if confirmed.cancelled() or confirmed.exception() is None:
