@@ -39,6 +39,19 @@ def request(contender: Contender, exchange: str, number: int, reply_to: str) -> 
     return publication(exchange, f"{contender.plugin}.echo", wrapped.body, wrapped.properties)
 
 
+class Answers:
+    """The answers that come by a link, known by the numbers of their requests."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._received = b""
+
+    def numbers(self, timeout_s: float) -> list[int]:
+        """Those that have come; empty when nothing does within that time, and also when a part of one did."""
+        self._received = self._received[-CUT_BYTES:] + self._link.receive(timeout_s)
+        return [int(number) for number in NUMBER.findall(self._received)]
+
+
 class Caller:
     """Sends requests for one worker and times its answers, which come to an exclusive queue of its own."""
 
@@ -46,6 +59,7 @@ class Caller:
         self._replies = str(link.call(commands.Queue.Declare(exclusive=True), commands.Queue.DeclareOk).queue)
         link.call(commands.Basic.Consume(queue=self._replies, no_ack=True), commands.Basic.ConsumeOk)
         self._link = link
+        self._answers = Answers(link)
         self._exchange = exchange
         self._contender = contender
         self._worker = worker
@@ -59,7 +73,6 @@ class Caller:
         first, requests = self._next_requests(count)
         sent_at: dict[int, float] = {}
         took_ms: list[float] = []
-        received = b""
         start = now = heard = time.perf_counter()
         while len(took_ms) < count:
             sent = len(took_ms) + len(sent_at)
@@ -68,9 +81,9 @@ class Caller:
                 sent_at.update(dict.fromkeys(range(first + sent, first + due), time.perf_counter()))
                 self._link.send(b"".join(requests[sent:due]))
             wait_s = start + due / per_s - time.perf_counter() if per_s and due < count else LOOK_EVERY_S
-            received = received[-CUT_BYTES:] + self._link.receive(wait_s)
+            numbers = self._answers.numbers(wait_s)
             now = time.perf_counter()
-            for number in map(int, NUMBER.findall(received)):
+            for number in numbers:
                 if number in sent_at:
                     took_ms.append((now - sent_at.pop(number)) * 1000)
                     heard = now
