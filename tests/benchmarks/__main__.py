@@ -49,7 +49,7 @@ class Scale:
         return f"{backlog}, and {self.round_trips:,} round trips in each at {REQUESTS_PER_S}/s"
 
 
-FULL: Final = Scale(6_000, 5, 600, 100_000)
+FULL: Final = Scale(10_000, 5, 1_000, 100_000)
 QUICK: Final = Scale(3_000, 1, 400, 10_000)
 
 #: What `--only` knows the contenders by: the beginnings of their names.

@@ -6,7 +6,7 @@ leaving them in their queue and asking for its depth. RabbitMQ then spends 40 % 
 of that queue alone, and a fast worker waits for it.) The first tenth of a backlog warms up.
 
 A round trip is mostly the broker's, whose share of it drifts by more than workers differ: all workers are up together
-then, and are called in turns of half a second.
+then, and are called in turns of an eighth of a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from warren.bus.topology import Exchange, Names, base_topology
 REQUESTS_PER_S: Final = 200
 
 #: Round trips of one worker before it is the next one's turn.
-TURN: Final = 100
+TURN: Final = 25
 
 BURST: Final = 2_000
 
