@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from warren.manifests import Grant, Limits, TopicPattern
-from warren.plugins.checks import check_module
+from warren.manifests import Grant, Limits, Runtime, TopicPattern
+from warren.plugins.checks import AS_FOUND, check_module
 from warren.plugins.engine import Engine
 from warren.plugins.guest import guests
 from warren.plugins.host import STANDARD_FUNCTIONS, Caps, HostFunction
@@ -16,7 +16,7 @@ from warren.plugins.sandbox import Sandbox
 
 MIB = 1 << 20
 
-#: `await make_sandbox(wasm, functions=..., caps=..., config=..., **limits)`; it may publish on `ok.#`.
+#: `await make_sandbox(wasm, functions=..., caps=..., config=..., runtime=..., **limits)`; it may publish on `ok.#`.
 MakeSandbox = Callable[..., Awaitable[Sandbox]]
 
 
@@ -39,10 +39,11 @@ def make_sandbox(engine: Engine) -> MakeSandbox:
         functions: Mapping[str, HostFunction] | None = None,
         caps: Caps | None = None,
         config: bytes = b"{}",
+        runtime: Runtime = AS_FOUND,
         **limits: Any,
     ) -> Sandbox:
         granted = Limits(**{"memory_bytes": MIB, "timeout_s": 10.0, **limits})
-        abi, prepared = check_module(wasm, granted.memory_bytes)
+        abi, prepared = check_module(wasm, granted.memory_bytes, runtime)
         grant = Grant("tested", frozenset(), granted, publish=(TopicPattern.parse("ok.#"),))
         every_function = {**STANDARD_FUNCTIONS, **(functions or {})}
         return Sandbox(await abi.compile(engine, prepared), abi, grant, config, every_function, caps=caps or Caps())

@@ -12,14 +12,14 @@ from typing import Any, Final
 import pytest
 import wasmtime
 
-from tests.guests import data, write_plugin
+from tests.guests import data, wat, write_plugin
 from tests.plugins.conftest import MIB, MakeSandbox
-from warren.manifests import Runtime
+from warren.manifests import Policy, Runtime
 from warren.plugins import HostFunctionError, Outcome, PluginManager
 from warren.plugins.checks import check_module
 from warren.plugins.errors import GuestFault, ModuleRefused
 from warren.plugins.extism_guest import MAX_VARIABLE_BYTES
-from warren.plugins.extism_kernel import ENV, ENV_SIGNATURES, USER
+from warren.plugins.extism_kernel import ENV_SIGNATURES, EXTISM, EXTISM_0, Dialect
 from warren.plugins.host import Caps, HostFunction
 from warren.plugins.outcome import RunKind
 
@@ -29,10 +29,18 @@ BUILT: Final = Path(__file__).parents[1] / "benchmarks" / "guests"
 TEXT_AT: Final = 1024
 
 
-def plugin(body: str, *, more: str = "", text: str | bytes = "", result: str = "(result i32)", user: str = "") -> bytes:
+def plugin(
+    body: str,
+    *,
+    more: str = "",
+    text: str | bytes = "",
+    result: str = "(result i32)",
+    user: str = "",
+    dialect: Dialect = EXTISM,
+) -> bytes:
     """A plugin with one action, `do`. `$text` (offset, length) is a block of that much of `text`."""
     imports = "\n".join(
-        f'(import "{ENV}" "{name}" {str(signature).replace("(func", f"(func ${name}", 1)})'
+        f'(import "{dialect.env}" "{dialect.prefix}{name}" {str(signature).replace("(func", f"(func ${name}", 1)})'
         for name, signature in ENV_SIGNATURES.items()
     )
     return bytes(
@@ -314,7 +322,7 @@ class TestHttp:
         self, host_function: MakeFunction, make_sandbox: MakeSandbox
     ) -> None:
         asked: list[Any] = []
-        user = f'(import "{USER}" "shout" (func $shout (param i64) (result i64)))'
+        user = f'(import "{EXTISM.user}" "shout" (func $shout (param i64) (result i64)))'
         wasm = plugin(saying("(call $shout (call $text (i32.const 0) (i32.const 3)))"), text="[1]", user=user)
         functions = {"shout": host_function({"a": 1}, asked)}
         assert result(await run(make_sandbox, wasm, functions=functions)) == {"ok": {"a": 1}}
@@ -325,7 +333,7 @@ class TestHttp:
     ) -> None:
         asked: list[Any] = []
         call = '{"function":"shout","arguments":{"a":1}}'
-        user = f'(import "{USER}" "warren_host_call" (func $host_call (param i64) (result i64)))'
+        user = f'(import "{EXTISM.user}" "warren_host_call" (func $host_call (param i64) (result i64)))'
         body = saying(f"(call $host_call (call $text (i32.const 0) (i32.const {len(call)})))")
         functions = {"shout": host_function({"b": 2}, asked)}
         assert result(await run(make_sandbox, plugin(body, text=call, user=user), functions=functions)) == {
@@ -339,7 +347,7 @@ class TestHttp:
     [("{}", "invalid_arguments"), ("x", "invalid_arguments"), ('{"function":"f"}', "unknown_function")],
 )
 async def test_a_wrong_call_by_name_is_answered(given: str, code: str, make_sandbox: MakeSandbox) -> None:
-    user = f'(import "{USER}" "warren_host_call" (func $host_call (param i64) (result i64)))'
+    user = f'(import "{EXTISM.user}" "warren_host_call" (func $host_call (param i64) (result i64)))'
     body = saying(f"(call $host_call (call $text (i32.const 0) (i32.const {len(given)})))")
     assert result(await run(make_sandbox, plugin(body, text=given, user=user)))["error"]["code"] == code
 
@@ -552,7 +560,7 @@ async def test_a_run_that_is_cancelled_in_a_host_call_leaves_nothing(make_sandbo
         begun.set()
         await forever.wait()
 
-    user = f'(import "{USER}" "wait" (func $wait (param i64) (result i64)))'
+    user = f'(import "{EXTISM.user}" "wait" (func $wait (param i64) (result i64)))'
     wasm = plugin(saying(f"(call $wait {A_KEY})"), text="12345678", user=user)
     task = asyncio.create_task((await make_sandbox(wasm, functions={"wait": wait})).run(b'{"action":"do"}'))
     await begun.wait()
@@ -565,13 +573,13 @@ async def test_the_deadline_ends_a_host_call(make_sandbox: MakeSandbox) -> None:
     async def wait(_session: Any, _arguments: Any) -> None:
         await asyncio.Event().wait()
 
-    user = f'(import "{USER}" "wait" (func $wait (param i64) (result i64)))'
+    user = f'(import "{EXTISM.user}" "wait" (func $wait (param i64) (result i64)))'
     wasm = plugin(saying(f"(call $wait {A_KEY})"), text="12345678", user=user)
     assert (await run(make_sandbox, wasm, functions={"wait": wait}, timeout_s=0.05)).kind == "deadline_exceeded"
 
 
 def refusing(imports: str = "", exports: str = '(func (export "do"))', memory: int = 1) -> bytes:
-    signed = f'(import "{ENV}" "input_length" (func (result i64)))'
+    signed = f'(import "{EXTISM.env}" "input_length" (func (result i64)))'
     return bytes(wasmtime.wat2wasm(f'(module {signed} {imports} (memory (export "memory") {memory}) {exports})'))
 
 
@@ -579,14 +587,14 @@ def refusing(imports: str = "", exports: str = '(func (export "do"))', memory: i
     ("wasm", "runtime", "reason"),
     [
         (
-            refusing(f'(import "{ENV}" "alloc" (func (param i32) (result i32)))'),
+            refusing(f'(import "{EXTISM.env}" "alloc" (func (param i32) (result i32)))'),
             Runtime(),
             "is provided as (func (param i64)",
         ),
-        (refusing(f'(import "{ENV}" "fly" (func))'), Runtime(), "it imports what is not provided here"),
-        (refusing(f'(import "{ENV}" "kernel" (global i32))'), Runtime(), "it imports what is not provided here"),
+        (refusing(f'(import "{EXTISM.env}" "fly" (func))'), Runtime(), "it imports what is not provided here"),
+        (refusing(f'(import "{EXTISM.env}" "kernel" (global i32))'), Runtime(), "it imports what is not provided here"),
         (
-            refusing(f'(import "{USER}" "f" (func (param i32)))'),
+            refusing(f'(import "{EXTISM.user}" "f" (func (param i32)))'),
             Runtime(),
             "is provided as (func (param i64) (result i64))",
         ),
@@ -596,7 +604,7 @@ def refusing(imports: str = "", exports: str = '(func (export "do"))', memory: i
         (refusing(exports='(func (export "_initialize"))'), Runtime(), "exports no function that can be an action"),
         (refusing(exports='(func (export "hs_init"))'), Runtime(), "its export 'hs_init' is"),
         (
-            refusing("".join(f'(import "{USER}" "f{n}" (func (param i64) (result i64)))' for n in range(101))),
+            refusing("".join(f'(import "{EXTISM.user}" "f{n}" (func (param i64) (result i64)))' for n in range(101))),
             Runtime(),
             "it imports 101 functions of 'extism:host/user'; at most 100 are provided",
         ),
@@ -604,6 +612,7 @@ def refusing(imports: str = "", exports: str = '(func (export "do"))', memory: i
         (ECHO, Runtime(abi="wasi"), "[runtime] abi = 'wasi', and the module is 'extism': it imports 'extism:host/env'"),
         (ECHO, Runtime(snapshot=True), "snapshot is for the ABI 'core' alone"),
         (ECHO, Runtime(streams="text"), "args and streams are for the ABI 'wasi'"),
+        (wat(), Runtime(variables="storage"), "variables is for the ABI 'extism' alone, and the module is 'core'"),
     ],
 )
 def test_what_does_not_fit_is_refused(wasm: bytes, runtime: Runtime, reason: str) -> None:
@@ -612,9 +621,33 @@ def test_what_does_not_fit_is_refused(wasm: bytes, runtime: Runtime, reason: str
     assert reason in str(caught.value)
 
 
+async def test_plugins_of_before_extism_1_import_the_same_from_env(
+    host_function: MakeFunction, make_sandbox: MakeSandbox
+) -> None:
+    asked: list[Any] = []
+    user = '(import "env" "shout" (func $shout (param i64) (result i64)))'
+    body = saying("(call $shout (call $text (i32.const 0) (i32.const 3)))")
+    wasm = plugin(body, text="[1]", user=user, dialect=EXTISM_0)
+    assert check_module(wasm, MIB)[0].name == "extism"
+    functions = {"shout": host_function({"a": 1}, asked)}
+    assert result(await run(make_sandbox, wasm, functions=functions)) == {"ok": {"a": 1}}
+    assert asked == [[1]]
+
+
+@pytest.mark.parametrize("name", ["kernel", "user 0", "extism_fly"])
+async def test_a_function_of_the_host_cannot_take_the_place_of_extisms_own(
+    name: str, make_sandbox: MakeSandbox
+) -> None:
+    user = f'(import "env" "{name}" (func $odd (param i64) (result i64)))'
+    outcome = await run(
+        make_sandbox, plugin(saying(f"(call $odd {A_KEY})"), text="12345678", user=user, dialect=EXTISM_0)
+    )
+    assert outcome.kind == "unavailable" or result(outcome)["error"]["code"] == "unknown_function"
+
+
 async def test_a_name_in_an_import_is_no_code(make_sandbox: MakeSandbox) -> None:
     name = '\\") (func (export \\"x'
-    user = f'(import "{USER}" "{name}" (func $odd (param i64) (result i64)))'
+    user = f'(import "{EXTISM.user}" "{name}" (func $odd (param i64) (result i64)))'
     outcome = await run(make_sandbox, plugin(saying(f"(call $odd {A_KEY})"), text="12345678", user=user))
     assert result(outcome)["error"]["code"] == "unknown_function"
 
@@ -640,3 +673,59 @@ async def test_without_the_capability_an_extism_plugin_reaches_nothing(tmp_path:
         "denied",
         "the plugin may not reach http://example.com:80: the plugin does not have the capability 'network'",
     )
+
+
+#: The manifest of a plugin whose variables are kept.
+KEPT: Final = '[capabilities]\nrequired = ["storage"]\n[runtime]\nvariables = "storage"\n'
+
+#: It tells what the variable was, and changes it to the request's data.
+REMEMBERING: Final = f"""
+  (local $was i64)
+  (local.set $was (call $var_get {A_KEY}))
+  (call $var_set {A_KEY} (call $input_offset))
+  (call $output_set (local.get $was) (call $length (local.get $was)))"""
+
+
+def keeping(folder: Path) -> PluginManager:
+    policy = Policy(capabilities=frozenset({"storage"}))
+    return PluginManager(folder, policy=policy, storage=f"sqlite:///{folder}/kept.db")
+
+
+async def test_variables_are_kept_from_one_run_to_the_next_where_the_manifest_says_so(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "parrot", plugin(f"{REMEMBERING} {OK}", text="12345678"), KEPT)
+    async with keeping(tmp_path) as manager:
+        assert not manager.failures
+        said = [await manager.execute_plugin("parrot", "do", word) for word in ("a", "b\u00fc", "c")]
+    async with keeping(tmp_path) as manager:
+        said.append(await manager.execute_plugin("parrot", "do", "d"))
+    assert said == [None, "a", "b\u00fc", "c"]
+
+
+async def test_variables_of_a_run_that_did_not_end_well_are_not_kept(tmp_path: Path) -> None:
+    code = '(i32.eq (call $input_load_u8 (i64.const 0)) (i32.const 98)) (; "b" ;)'
+    write_plugin(tmp_path, "parrot", plugin(f"{REMEMBERING} {code}", text="12345678"), KEPT)
+    async with keeping(tmp_path) as manager:
+        [loaded] = manager.plugins()
+        ends = [await loaded.run(json.dumps({"action": "do", "data": word}).encode()) for word in ("a", "b", "c")]
+    assert [(end.kind, json.loads(end.response)["result"]) for end in ends] == [
+        ("ok", None),
+        ("failed", None),
+        ("ok", "a"),
+    ]
+
+
+async def test_variables_that_are_too_much_for_the_storage_end_the_run(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "parrot", plugin(f"{REMEMBERING} {OK}", text="12345678"), KEPT)
+    async with keeping(tmp_path) as manager:
+        [loaded] = manager.plugins()
+        end = await loaded.run(json.dumps({"action": "do", "data": "x" * 600_000}).encode())
+    assert (end.kind, "a value has at most" in (end.error or "")) == ("trap", True)
+
+
+async def test_a_run_is_over_at_its_deadline_while_it_waits_for_its_variables(make_sandbox: MakeSandbox) -> None:
+    async def never(_session: Any, _arguments: Any) -> Any:
+        await asyncio.Event().wait()
+
+    wasm, runtime = plugin(f"{REMEMBERING} {OK}", text="12345678"), Runtime(variables="storage")
+    outcome = await run(make_sandbox, wasm, runtime=runtime, functions={"storage_get": never}, timeout_s=0.2)
+    assert outcome.kind == "deadline_exceeded"

@@ -27,7 +27,7 @@ class Kernel:
             params, results = ([types[each]() for each in side] for side in (signature.params, signature.results))
             call = self.grow if name == "grow" else self.refuse
             linker.define_func(HOST, name, wasmtime.FuncType(params, results), call)
-        self.exports = linker.instantiate(self.store, kernel_module(ENGINE, 0)).exports(self.store)
+        self.exports = linker.instantiate(self.store, kernel_module(ENGINE, 0, "")).exports(self.store)
 
     def grow(self, pages: int) -> None:
         self.pages += pages
@@ -42,7 +42,7 @@ class Kernel:
 
 
 def test_it_has_all_that_a_plugin_may_import_and_with_the_same_types() -> None:
-    found = {each.name: each.type for each in kernel_module(ENGINE, 2).exports}
+    found = {each.name: each.type for each in kernel_module(ENGINE, 2, "").exports}
     for name, signature in ENV_SIGNATURES.items():
         kind = found[name]
         assert isinstance(kind, wasmtime.FuncType)

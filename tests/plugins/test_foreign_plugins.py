@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
+from zipfile import ZipFile
 
 import pytest
 
 from tests.guests import write_plugin
+from warren.manifests import Policy
 from warren.plugins import Outcome, PluginManager
 
 COUNT_VOWELS: Final = (Path(__file__).parent / "extism" / "count_vowels.wasm").read_bytes()
@@ -28,6 +31,14 @@ streams = "text"
 request = { type = "string" }
 """
 
+#: Extism's plugin in the package `extism-func-gen`: it keeps a function in JavaScript, and then calls it.
+FUNC_GEN: Final = """
+[capabilities]
+required = ["compute", "storage"]
+[runtime]
+variables = "storage"
+"""
+
 SCRIPT: Final = "function hello(name) {\n  // greet\n  return 'Hi, ' + name;\n}\nconsole.log(hello('x'));\n"
 
 
@@ -42,9 +53,19 @@ def npm(folder: Path, *arguments: str) -> str:
     return ended.stdout
 
 
-async def run(folder: Path, *requests: Any) -> list[Outcome]:
-    """What the one plugin in `folder` makes of the requests."""
-    async with PluginManager(folder) as manager:
+def wheel(folder: Path, requirement: str) -> ZipFile:
+    """A package of the Python registry; the test is skipped where it cannot be had."""
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), requirement]
+    ended = subprocess.run(download, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        pytest.skip(f"pip download {requirement}: {ended.stderr.strip()[:500]}")
+    [package] = folder.glob("*.whl")
+    return ZipFile(package)
+
+
+async def run(folder: Path, *requests: Any, **options: Any) -> list[Outcome]:
+    """What the one plugin in `folder` makes of the requests; the options are the manager's."""
+    async with PluginManager(folder, **options) as manager:
         assert not manager.failures
         [plugin] = manager.plugins()
         return [await plugin.run(json.dumps(request).encode()) for request in requests]
@@ -70,6 +91,25 @@ async def test_extisms_own_example_runs_as_its_pdk_builds_it_now(tmp_path: Path)
     package, built = tmp_path / "node_modules" / "@extism" / "as-pdk", tmp_path / "built.wasm"
     npm(package, "exec", "--no", "--", "asc", "example.ts", "--outFile", str(built), "--use", "abort=example/myAbort")
     await assert_counts_vowels(tmp_path / "plugins", built.read_bytes())
+
+
+@pytest.mark.toolchain
+async def test_a_plugin_that_extisms_authors_built_runs_functions_in_javascript(tmp_path: Path) -> None:
+    package, folder = wheel(tmp_path, "extism-func-gen==0.4.0"), tmp_path / "plugins"
+    write_plugin(folder, "func_gen", package.read("func_gen/eval.wasm"), FUNC_GEN)
+    vowels = "module.exports = function (text) { return text.match(/[aeiou]/g).length }"
+    unknown, registered, called, broken = await run(
+        folder,
+        {"action": "invoke", "data": "hello world"},
+        {"action": "register_function", "data": vowels},
+        {"action": "invoke", "data": "hello world"},
+        {"action": "invoke", "data": "hm"},
+        policy=Policy(capabilities=frozenset({"compute", "storage"})),
+        storage=f"sqlite:///{tmp_path}/storage.db",
+    )
+    assert (unknown.kind, registered.kind) == ("failed", "ok")
+    assert json.loads(called.response)["result"] == 3
+    assert broken.kind == "failed"  # nothing matches
 
 
 @pytest.mark.toolchain

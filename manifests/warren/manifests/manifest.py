@@ -222,13 +222,15 @@ class Runtime(Section):
     """How the guest wants to be called. `abi` None: found out from the module.
 
     `args` and `streams` are for the ABI `wasi`: a program's arguments after its name, in which `{action}` stands for
-    the action (None: that alone), and whether its stdin and stdout are JSON or text.
+    the action (None: that alone), and whether its stdin and stdout are JSON or text. `variables` is for the ABI
+    `extism`: whether they live for one run, or are kept in the plugin's storage from one to the next.
     """
 
     abi: Abi | None = None
     snapshot: StrictBool = False
     args: Annotated[tuple[Argument, ...], Field(max_length=1_000)] | None = None
     streams: Literal["json", "text"] = "json"
+    variables: Literal["run", "storage"] = "run"
 
 
 class Retry(Section):

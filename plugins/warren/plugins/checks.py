@@ -28,7 +28,7 @@ from .component_binary import is_component, read_component
 from .core_abi import CoreAbi, check_core_abi
 from .errors import LoadFailed, ModuleRefused
 from .extism_abi import ExtismAbi, check_extism
-from .extism_kernel import ENV, KERNEL_PAGES, USER
+from .extism_kernel import KERNEL_PAGES, dialect_of
 from .files import PluginFiles, digest_of
 from .growth import with_growth_witness
 from .guest import PAGE_BYTES
@@ -110,6 +110,8 @@ def _check_runtime(runtime: Runtime, name: AbiName, sign: str) -> None:
         raise ModuleRefused(
             f"[runtime] args and streams are for the ABI 'wasi' alone, and the module is {name!r}: {sign}"
         )
+    if name != "extism" and runtime.variables != "run":
+        raise ModuleRefused(f"[runtime] variables is for the ABI 'extism' alone, and the module is {name!r}: {sign}")
 
 
 def _check_memory(begins_with: int, limit: int) -> None:
@@ -120,7 +122,7 @@ def _check_memory(begins_with: int, limit: int) -> None:
 def recognised(module: ModuleInfo) -> tuple[AbiName, str]:
     """What ABI a core module has, and how one can tell. What has no sign of another is `core`, and checked as that."""
     for item in module.imports:
-        if item.module in {ENV, USER}:
+        if dialect_of(item.module, item.name) is not None:
             return "extism", f"it imports {item.module!r}"
     if "_start" in module.exports and "handle_request" not in module.exports:
         return "wasi", "it exports '_start' and no 'handle_request', as a WASI command does"
@@ -131,8 +133,8 @@ def _check_core(module: ModuleInfo, _runtime: Runtime) -> CoreAbi:
     return check_core_abi(module, {**IMPORTS, **WASI_IMPORTS})
 
 
-def _check_extism(module: ModuleInfo, _runtime: Runtime) -> ExtismAbi:
-    return check_extism(module)
+def _check_extism(module: ModuleInfo, runtime: Runtime) -> ExtismAbi:
+    return check_extism(module, keeps_variables=runtime.variables == "storage")
 
 
 #: How a core module of each ABI is checked, and what then knows how to run it.

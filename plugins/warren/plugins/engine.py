@@ -33,7 +33,7 @@ from .debugging import define_profile_imports
 from .errors import ModuleRefused
 from .extism_calls import define_kernel_imports
 from .extism_guest import ExtismProgram
-from .extism_kernel import kernel_module
+from .extism_kernel import Dialect, kernel_module
 from .guest import PAGE_BYTES, Program
 from .host_imports import define_host_imports
 from .instance_pool import can_pool, with_pool
@@ -70,12 +70,12 @@ class Engine:
             self._engine, prepared, address(self._engine.ptr()), address(prepared.ptr()), _min_memory_bytes(module)
         )
 
-    async def compile_for_extism(self, wasm: bytes, user_functions: tuple[str, ...]) -> ExtismProgram:
-        """The same for a module that imports Extism's kernel, and these functions of `extism:host/user`."""
+    async def compile_for_extism(self, wasm: bytes, user_functions: tuple[str, ...], dialect: Dialect) -> ExtismProgram:
+        """The same for a module that imports Extism's kernel, and these functions of the host's."""
         artefact = await self._compiler.compile(wasm)
         with _refusing():
             module = wasmtime.Module.deserialize(self._engine, artefact)
-        kernel = _kernel(self._engine, len(user_functions))
+        kernel = _kernel(self._engine, len(user_functions), dialect.prefix)
         return ExtismProgram(
             self._engine,
             kernel,
@@ -87,6 +87,7 @@ class Engine:
             module=module,
             module_address=address(module.ptr()),
             user_functions=user_functions,
+            dialect=dialect,
         )
 
     async def compile_component(
@@ -138,10 +139,10 @@ def _refusing() -> Iterator[None]:
 
 
 @cache
-def _kernel(engine: wasmtime.Engine, user_functions: int) -> wasmtime.InstancePre:
+def _kernel(engine: wasmtime.Engine, user_functions: int, prefix: str) -> wasmtime.InstancePre:
     linker = wasmtime.Linker(engine)
     define_kernel_imports(linker)
-    return linker.instantiate_pre(kernel_module(engine, user_functions))
+    return linker.instantiate_pre(kernel_module(engine, user_functions, prefix))
 
 
 def _min_memory_bytes(module: wasmtime.Module) -> int:

@@ -3,26 +3,42 @@
 The action is the exported function that is called, without parameters; a result of 0, or none, is success. Its input is
 the data of the request, and its output the result: JSON if it is JSON, else text. `plain_values` has the rest of it. A
 failure is explained by what `error_set` was given. `config_get` gives the plugin's settings, those that are no text as
-JSON; variables live for one run, as all of a guest does. WASI is there for those that import it, and is begun with
-`_initialize`, `__wasm_call_ctors` or `hs_init`, whichever there is, as Extism does.
+JSON. Variables live for one run, as all of a guest does, unless the manifest has them kept in the plugin's storage:
+then they are there at its beginning, and what a run that ends well has changed is written back. WASI is there for those
+that import it, and is begun with `_initialize`, `__wasm_call_ctors` or `hs_init`, whichever there is, as Extism does.
 
 Of `extism:host/user`, `warren_host_call` takes a block with `{"function": ..., "arguments": ...}`, and gives one with
 what `warren_v1.host_call` would. Any other import there is the host function of its name; its block is the arguments,
 in JSON. They all are `(i64) -> i64`.
+
+Plugins of before Extism 1.0 import the same from `env`, where Extism's own begin with `extism_` (see `Dialect`).
 """
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from pydantic_core import from_json, to_json
 
 from warren.manifests import Abi as AbiName
 
 from .answers import answer_too_large
 from .errors import GuestExit, GuestFault, ModuleRefused
 from .extism_guest import ExtismGuest, ExtismProgram
-from .extism_kernel import BLOCK, BLOCK_HEADER, ENV, ENV_SIGNATURES, OUTPUT, USER, USER_SIGNATURE
+from .extism_kernel import (
+    BLOCK,
+    BLOCK_HEADER,
+    ENV_SIGNATURES,
+    EXTISM,
+    EXTISM_0,
+    OUTPUT,
+    USER_SIGNATURE,
+    Dialect,
+    dialect_of,
+)
 from .module import FuncType, ModuleInfo, shortened, shown, wrong_exports, wrong_imports
 from .plain_values import as_bytes, as_result, failed, is_json, read_request, succeeded
 from .wasi_abi import WASI_IMPORTS
@@ -32,6 +48,9 @@ if TYPE_CHECKING:
 
 #: Each is a function of the kernel, which is compiled in this process.
 MAX_USER_FUNCTIONS: Final = 100
+
+#: Where variables are kept in the plugin's storage: all of them, by name, both in base64.
+VARIABLES_KEY: Final = "extism.variables"
 
 #: What an action's function may be.
 _ACTION_TYPES: Final = (FuncType((), ("i32",)), FuncType())
@@ -58,9 +77,12 @@ class ExtismAbi:
     constructor: str | None
     is_haskell: bool
     user_functions: tuple[str, ...] = ()
+    dialect: Dialect = EXTISM
+    #: Variables are kept from one run to the next.
+    keeps_variables: bool = False
 
     async def compile(self, engine: Engine, wasm: bytes) -> ExtismProgram:
-        return await engine.compile_for_extism(wasm, self.user_functions)
+        return await engine.compile_for_extism(wasm, self.user_functions, self.dialect)
 
     async def start(self, guest: ExtismGuest, config: bytes) -> None:
         """Instantiate, with a kernel, and let the plugin's language begin."""
@@ -79,6 +101,9 @@ class ExtismAbi:
             there_are = shortened([shown(name) for name in self.actions])
             raise GuestFault("rejected", f"unknown action {shown(action)}; the plugin exports: {there_are}")
         guest.data = as_bytes(data)
+        if self.keeps_variables:
+            await _read_variables(guest)
+        kept = dict(guest.variables)
         code = await _code(guest, action, results)
         output_at, output_length, error = OUTPUT.unpack(guest.read_kernel(0, OUTPUT.size))
         if code:
@@ -87,6 +112,8 @@ class ExtismAbi:
         if output_length > max_answer_bytes:
             raise answer_too_large(f"{output_length:,}", max_answer_bytes)
         output = guest.read_kernel(output_at, output_length)
+        if self.keeps_variables and guest.variables != kept:
+            await _write_variables(guest)
         if not output:
             return succeeded(b"null", max_answer_bytes)
         return succeeded(output if is_json(output) else as_result(output), max_answer_bytes)
@@ -107,6 +134,25 @@ async def _code(guest: ExtismGuest, function: str, results: int) -> int:
     return code - (1 << 32) if code >> 31 else code
 
 
+async def _read_variables(guest: ExtismGuest) -> None:
+    entry = _told(await guest.answer_of(b"storage_get", to_json({"key": VARIABLES_KEY})))
+    for name, value in {} if entry is None else entry["value"].items():
+        guest.set_variable(b64decode(name), b64decode(value))
+
+
+async def _write_variables(guest: ExtismGuest) -> None:
+    value = {b64encode(name).decode(): b64encode(value).decode() for name, value in guest.variables.items()}
+    _told(await guest.answer_of(b"storage_set", to_json({"key": VARIABLES_KEY, "value": value})))
+
+
+def _told(answer: bytes) -> Any:
+    """What the storage said. Raises `GuestFault` when it would not."""
+    told = from_json(answer)
+    if "error" in told:
+        raise GuestFault("trap", f"the guest's variables cannot be kept: {told['error']['message']}")
+    return told["ok"]
+
+
 def _block(guest: ExtismGuest, handle: int, max_bytes: int) -> bytes:
     """What a handle stands for, of at most so many bytes; nothing if it is none."""
     if handle < BLOCK_HEADER.size or handle > guest.kernel_bytes:
@@ -115,16 +161,17 @@ def _block(guest: ExtismGuest, handle: int, max_bytes: int) -> bytes:
     return guest.read_kernel(handle, min(used, max_bytes, guest.kernel_bytes - handle)) if magic == BLOCK else b""
 
 
-def check_extism(info: ModuleInfo) -> ExtismAbi:
+def check_extism(info: ModuleInfo, *, keeps_variables: bool = False) -> ExtismAbi:
     """How `info` fits the ABI. Raises `ModuleRefused` with all that is wrong."""
-    users = tuple(dict.fromkeys(item.name for item in info.imports if item.module == USER))
-    allowed = {
-        **{(ENV, name): signature for name, signature in ENV_SIGNATURES.items()},
-        **{(USER, name): USER_SIGNATURE for name in users},
-        **WASI_IMPORTS,
-    }
+    dialects = {dialect_of(item.module, item.name) for item in info.imports}
+    dialect = EXTISM if EXTISM in dialects else EXTISM_0
+    own = {(dialect.env, f"{dialect.prefix}{name}"): signature for name, signature in ENV_SIGNATURES.items()}
+    imported = dict.fromkeys((item.module, item.name) for item in info.imports)
+    users = tuple(name for module, name in imported if module == dialect.user and (module, name) not in own)
+    allowed = {**{(dialect.user, name): USER_SIGNATURE for name in users}, **own, **WASI_IMPORTS}
     if len(users) > MAX_USER_FUNCTIONS:
-        raise ModuleRefused(f"it imports {len(users)} functions of {USER!r}; at most {MAX_USER_FUNCTIONS} are provided")
+        reason = f"it imports {len(users)} functions of {dialect.user!r}; at most {MAX_USER_FUNCTIONS} are provided"
+        raise ModuleRefused(reason)
     problems = [*wrong_exports(info, {}, _OPTIONAL), *wrong_imports(info.imports, allowed)]
     if problems:
         raise ModuleRefused("; ".join(problems))
@@ -137,4 +184,4 @@ def check_extism(info: ModuleInfo) -> ExtismAbi:
     if not actions:
         raise ModuleRefused("it exports no function that can be an action: (func (result i32)), or (func)")
     constructor = next((name for name in _CONSTRUCTORS if name in exports), None)
-    return ExtismAbi(actions, constructor, _HASKELL in exports, users)
+    return ExtismAbi(actions, constructor, _HASKELL in exports, users, dialect, keeps_variables)

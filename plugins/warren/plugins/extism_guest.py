@@ -15,7 +15,7 @@ import wasmtime
 from . import bindings
 from .bindings import Slots
 from .errors import GuestFault, OutsideMemory
-from .extism_kernel import ENV, KERNEL_MEMORY, KERNEL_PAGES, USER, user_export
+from .extism_kernel import EXTISM, KERNEL_MEMORY, KERNEL_PAGES, Dialect, user_export
 from .guest import PAGE_BYTES, Guest, Host, Program, guests
 from .instance_pool import MAX_TABLE_ELEMENTS, MAX_TABLES
 
@@ -32,8 +32,9 @@ class ExtismProgram(Program):
     linker_address: int = 0
     module: wasmtime.Module | None = None
     module_address: int = 0
-    #: The functions of `extism:host/user` that it imports, in the order of the kernel's exports for them.
+    #: The functions of the host's that it imports, in the order of the kernel's exports for them.
     user_functions: tuple[str, ...] = ()
+    dialect: Dialect = EXTISM
 
 
 class ExtismGuest(Guest):
@@ -85,7 +86,7 @@ class ExtismGuest(Guest):
 
     def _define_kernel(self, linker: int) -> None:
         kernel, context = self._kernel, self.context
-        env, user = ENV.encode(), USER.encode()
+        env, user = self._linked.dialect.env.encode(), self._linked.dialect.user.encode()
         failures = [bindings.linker_define_instance(linker, context, env, len(env), kernel.at_instance)]
         for index, function in enumerate(self._linked.user_functions):
             export, name = user_export(index).encode(), function.encode()

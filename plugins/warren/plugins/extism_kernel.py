@@ -20,7 +20,9 @@ outside the memory, this one traps; past the end of the input both give 0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from struct import Struct
 from typing import Final
@@ -30,8 +32,27 @@ import wasmtime
 from .backtrace import HIDDEN_MODULE
 from .module import FuncType
 
-ENV: Final = "extism:host/env"
-USER: Final = "extism:host/user"
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The names by which a plugin imports: Extism's module, what its functions begin with, and the host's module."""
+
+    env: str
+    prefix: str
+    user: str
+
+
+#: Extism's, and that of its PDKs before 1.0.
+EXTISM: Final = Dialect("extism:host/env", "", "extism:host/user")
+EXTISM_0: Final = Dialect("env", "extism_", "env")
+
+
+def dialect_of(module: str, name: str) -> Dialect | None:
+    """The one in which something is imported by that name, where it can be told."""
+    if module in (EXTISM.env, EXTISM.user):
+        return EXTISM
+    return EXTISM_0 if module == EXTISM_0.env and name.startswith(EXTISM_0.prefix) else None
+
 
 #: The module of what the kernel imports.
 HOST: Final = "warren:extism"
@@ -56,7 +77,7 @@ _NONE_TO_I64: Final = FuncType((), ("i64",))
 _I64_TO_NONE: Final = FuncType(("i64",))
 _NONE_TO_I32: Final = FuncType((), ("i32",))
 
-#: What a plugin can import of `extism:host/env`; every one is an export of the kernel.
+#: What a plugin can import of Extism; every one is an export of the kernel.
 ENV_SIGNATURES: Final[Mapping[str, FuncType]] = {
     "alloc": _I64_TO_I64,
     "free": _I64_TO_NONE,
@@ -89,7 +110,7 @@ ENV_SIGNATURES: Final[Mapping[str, FuncType]] = {
     "get_log_level": _NONE_TO_I32,
 }
 
-#: Of a function of `extism:host/user`: a block in, a block out.
+#: Of a function of the host's: a block in, a block out.
 USER_SIGNATURE: Final = _I64_TO_I64
 
 #: What the kernel imports. `take` has the host write what it last answered, whose length it gave, or -1 for nothing.
@@ -251,6 +272,9 @@ _BY_THE_HOST: Final = """
   (func (export "get_log_level") (result i32) (i32.const 0))
 """
 
+#: A function's export, not that of the memory.
+_EXPORTED: Final = re.compile(rf'\(export "({"|".join(ENV_SIGNATURES)})"\)')
+
 _LEVELS: Final = ("trace", "debug", "info", "warn", "error")
 
 
@@ -260,8 +284,11 @@ def user_export(index: int) -> str:
 
 
 @cache
-def kernel_module(engine: wasmtime.Engine, user_functions: int) -> wasmtime.Module:
-    """The kernel for plugins with so many user functions. Compiled once in a process, in 3 ms."""
+def kernel_module(engine: wasmtime.Engine, user_functions: int, prefix: str) -> wasmtime.Module:
+    """The kernel for plugins with so many user functions, in the dialect with that prefix.
+
+    Compiled once in a process, in 3 ms.
+    """
     imports = "".join(
         f'(import "{HOST}" "{name}" {str(signature).replace("(func", f"(func $host_{name}", 1)})\n'
         for name, signature in HOST_SIGNATURES.items()
@@ -276,5 +303,5 @@ def kernel_module(engine: wasmtime.Engine, user_functions: int) -> wasmtime.Modu
           (call $answer (call $host_user (i32.const {index}) (call $at (local.get 0)) (call $size (local.get 0)))))\n"""
         for index in range(user_functions)
     )
-    parts = (imports, _MEMORY, _INPUT_AND_OUTPUT, _BY_THE_HOST, logs, users)
-    return wasmtime.Module(engine, bytes(wasmtime.wat2wasm(f"(module ${HIDDEN_MODULE} {''.join(parts)})")))
+    named = _EXPORTED.sub(rf'(export "{prefix}\1")', f"{_MEMORY}{_INPUT_AND_OUTPUT}{_BY_THE_HOST}{logs}")
+    return wasmtime.Module(engine, bytes(wasmtime.wat2wasm(f"(module ${HIDDEN_MODULE} {imports}{named}{users})")))

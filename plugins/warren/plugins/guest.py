@@ -322,6 +322,22 @@ class Guest:
             fuel_left += fuel
         return self._fuel - fuel_left
 
+    async def answer_of(self, function: bytes, arguments: bytes) -> bytes:
+        """Call a host function for the guest, while it does not run itself. Raises `GuestFault`."""
+        answer = self.host.call(function, arguments)
+        if isinstance(answer, bytes):
+            return answer
+        taken: list[bytes] = []
+        self.host_call = AnswerAwaited(self, answer, taken.append)
+        try:
+            while not self.host_call.step():
+                await self._pause()
+        finally:
+            waiting, self.host_call = self.host_call, None
+            if waiting is not None:
+                waiting.drop()
+        return taken[0]
+
     @property
     def memory_bytes(self) -> int:
         """The memory's size now, which is its peak: a linear memory never shrinks."""
