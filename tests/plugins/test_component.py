@@ -274,7 +274,7 @@ class TestChecks:
                 "imports what is not provided here: 'other:host/api'",
             ),
             (component(host=HOST + '(import "run" (func))'), "imports what is not provided here: 'run'"),
-            (component(parts=a_memory(17, "m")), "starts with 2,228,224 bytes of memory"),
+            (component(parts=a_memory(17, "m")), "starts with 2,162,688 bytes of memory"),
             (component(parts="(core module $m) (core instance (instantiate $m)) (core instance (instantiate $m))"),
              "instantiates one of its parts twice"),
             (component(parts="(component $c) (instance (instantiate $c)) (instance (instantiate $c))"),

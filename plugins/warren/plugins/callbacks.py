@@ -34,14 +34,8 @@ def answering(call: Callable[[Guest, Any, Any], None]) -> Any:
     """A callback for an import that answers at once. `call` is given the guest, the arguments and the results."""
 
     def callback(_environment: Any, caller: Any, arguments: Any, _count: int, results: Any, _results: int) -> int:
-        guest = None
-        try:
-            guest = _calling(caller)
-            call(guest, arguments, results)
-        except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-            _blame(guest, error)
-            return int(bindings.trap_new(b"host", 4))
-        return 0
+        answered = _answer(call, _calling, caller, (arguments, results))
+        return 0 if answered else int(bindings.trap_new(b"host", 4))
 
     return AnsweringCallback(callback)
 
@@ -64,14 +58,8 @@ def answering_component(call: Callable[[Guest, Any, Any], None]) -> Any:
     def callback(
         _environment: Any, context: Any, _type: Any, arguments: Any, _count: int, results: Any, _results: int
     ) -> int:
-        guest = None
-        try:
-            guest = _calling_from(context)
-            call(guest, arguments, results)
-        except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
-            _blame(guest, error)
-            return int(bindings.error_new(b"host"))
-        return 0
+        answered = _answer(call, _calling_from, context, (arguments, results))
+        return 0 if answered else int(bindings.error_new(b"host"))
 
     return AnsweringComponentCallback(callback)
 
@@ -85,6 +73,20 @@ def suspending_component(begin: Callable[[Guest, Any, Any], Suspension | None]) 
         _begin(begin, _calling_from, context, rest[-1][0], (arguments, results[0]))
 
     return SuspendingComponentCallback(callback)
+
+
+def _answer(
+    call: Callable[[Guest, Any, Any], None], calling: Callable[[Any], Guest], caller: Any, given: tuple[Any, Any]
+) -> bool:
+    """Whether it answered; else the guest has the fault."""
+    guest = None
+    try:
+        guest = calling(caller)
+        call(guest, *given)
+    except BaseException as error:  # noqa: BLE001 - nothing may leave a callback
+        _blame(guest, error)
+        return False
+    return True
 
 
 def _begin(

@@ -99,7 +99,7 @@ def _check_component(data: bytes, memory_bytes: int, runtime: Runtime) -> tuple[
     abi = check_component(info)
     if runtime.snapshot:
         fit_for_snapshot(abi)
-    _check_memory(info.min_memory_bytes + info.little_bytes, memory_bytes)
+    _check_memory(info.needed_bytes, memory_bytes)
     return abi, wasm
 
 

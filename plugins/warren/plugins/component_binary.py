@@ -67,7 +67,8 @@ _CORE_INSTANCE_SORT: Final = 0x12
 class ComponentInfo:
     """What a component declares.
 
-    `min_memory_bytes` is what its memories begin with, and `little_bytes` what all but the largest can have.
+    `min_memory_bytes` is what its memories begin with, `little_bytes` what all but the largest can have, and
+    `needed_bytes` that and what the largest begins with.
     """
 
     imports: tuple[str, ...]
@@ -75,6 +76,7 @@ class ComponentInfo:
     memories: int
     min_memory_bytes: int
     little_bytes: int
+    needed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,14 @@ def read_component(data: bytes, limits: ModuleLimits = DEFAULT_LIMITS) -> tuple[
         raise ModuleRefused(f"its modules have {len(with_memory)} memories together; at most {_MAX_MEMORIES}")
     largest = max(with_memory, key=_pages, default=None)
     little = {part.start: _little_pages(part, largest) for part in with_memory if largest and part is not largest}
+    little_bytes = sum(little.values()) * PAGE_BYTES
     info = ComponentInfo(
         imports,
         exports,
         len(with_memory),
         sum(map(_pages, with_memory)) * PAGE_BYTES,
-        sum(little.values()) * PAGE_BYTES,
+        little_bytes,
+        little_bytes + (_pages(largest) * PAGE_BYTES if largest else 0),
     )
     return info, _rewritten(data, {part.start: part.info for part in reading.modules}, little)
 

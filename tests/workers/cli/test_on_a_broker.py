@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.broker import Broker
+from tests.fleet import until
 from tests.worker_process import worker_process
 from tests.workers.cli.commands import COMMAND, EXAMPLES, LIMIT_S, Ended
 from warren.workers.cli.exit_codes import ExitCode
@@ -98,6 +102,24 @@ async def test_what_is_published_is_heard_and_cannot_act_on_the_terminal(bus: Bu
     assert published.code == ExitCode.OK
     assert (published.json["topic"], published.json["to"]) == ("fox.seen", None)
     assert heard.out.endswith('fox.seen from client "\\u001b[31mred [bold]fox"\n')
+
+
+async def test_a_listener_in_the_background_listens_once_the_command_is_over(bus: Bus, tmp_path: Path) -> None:
+    command = shlex.join([*COMMAND, "listen", "fox.#", "--count", "1", "--background"])
+    heard = tmp_path / "heard"
+    shell = await asyncio.create_subprocess_shell(f"{command} > {heard} 2>&1", env=bus.environment)
+    assert await asyncio.wait_for(shell.wait(), LIMIT_S) == ExitCode.OK
+    await bus.run("publish", "fox.seen", '"red"')
+    await until(lambda: "fox.seen" in heard.read_text())
+    note, event = heard.read_text().splitlines()
+    assert re.fullmatch("listening to events, fox.#; kill [0-9]+ ends it", note)
+    assert event.endswith('fox.seen from client "red"')
+
+
+async def test_a_listener_in_the_background_that_cannot_listen_says_so_at_once(bus: Bus) -> None:
+    refused = await bus.run("listen", "fox*", "--background")
+    assert refused.code == ExitCode.USAGE
+    assert refused.err.count("error: ") == 1
 
 
 async def test_a_message_for_one_plugin_wakes_it(bus: Bus, broker: Broker, prefix: str) -> None:

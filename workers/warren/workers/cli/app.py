@@ -442,6 +442,9 @@ def listen(
     ] = False,
     count: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many.")] = None,
     timeout: Annotated[float | None, typer.Option(metavar="S", min=0.001, help="End after so many seconds.")] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Return once it listens, and go on in a process of its own.")
+    ] = False,
     prefix: Prefix = DEFAULT_PREFIX,
     as_json: AsJson = False,
 ) -> int:
@@ -451,7 +454,7 @@ def listen(
     if results and audit:
         raise WrongUsage("--results and --audit are two things to hear; give one of them", "try: warren listen --help")
     what = Heard.RESULTS if results else Heard.AUDIT if audit else Heard.EVENTS
-    return run(Listening(pattern, what, broker, count, timeout, prefix), as_json=as_json)
+    return run(Listening(pattern, what, broker, count, timeout, prefix), as_json=as_json, background=background)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,23 +46,46 @@ class Listening:
     prefix: str
 
 
-def run(listening: Listening, *, as_json: bool) -> ExitCode:
-    """Print what is heard. A user who has had enough has lacked nothing; a count not reached is a time-out."""
+def run(listening: Listening, *, as_json: bool, background: bool) -> int:
+    """Print what is heard. A user who has had enough has lacked nothing; a count not reached is a time-out.
+
+    In the `background` that is another process's business, which listens by the time that this returns.
+    """
     configure_logging("warning", as_json=as_json)
+    if not background:
+        return _listen_to(listening, as_json=as_json, ended_by="Ctrl-C", ready=lambda: None)
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as child:
+            listens = child.read(1)
+        return ExitCode.OK if listens else os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.close(reading)
+    return _listen_to(listening, as_json=as_json, ended_by=f"kill {os.getpid()}", ready=lambda: _tell(writing))
+
+
+def _tell(parent: int) -> None:
+    os.write(parent, b"1")
+    os.close(parent)
+
+
+def _listen_to(listening: Listening, *, as_json: bool, ended_by: str, ready: Callable[[], None]) -> ExitCode:
     with suppress(KeyboardInterrupt):
         try:
-            asyncio.run(_listen(listening, _SHOWN[listening.what, as_json]))
+            asyncio.run(_listen(listening, _SHOWN[listening.what, as_json], ended_by, ready))
         except TimeoutError:
             return ExitCode.OK if listening.count is None else ExitCode.TIMED_OUT
     return ExitCode.OK
 
 
-async def _listen(asked: Listening, show: Callable[[Any], None]) -> None:
-    """Raises TimeoutError once `timeout_s` is over."""
+async def _listen(asked: Listening, show: Callable[[Any], None], ended_by: str, ready: Callable[[], None]) -> None:
+    """Raises TimeoutError once `timeout_s` is over. `ready` is called once nothing is missed any more."""
     heard = 0
     connected = Client(asked.broker, prefix=asked.prefix, timeout_s=CONNECT_LIMIT_S)
     async with connected as client, asyncio.timeout(asked.timeout_s), _listener(client, asked) as listener:
-        print_note(f"listening to {asked.what}, {asked.pattern}; Ctrl-C ends it")
+        print_note(f"listening to {asked.what}, {asked.pattern}; {ended_by} ends it")
+        ready()
         async for item in listener:
             show(item)
             heard += 1
