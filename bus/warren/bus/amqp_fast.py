@@ -4,11 +4,11 @@ Connecting, authentication, TLS, heartbeats, and every request with an answer (o
 are left to aio-pika and aiormq. What comes many thousand times a second is not: deliveries, publishes, returns,
 confirms and settlements pass through here, with no task, queue or object per frame.
 
-The cost per message, in microseconds (CPython 3.11, a request of 300 bytes and its result; of about 90 in all, for
+The cost per message, in microseconds (CPython 3.11, a request of 300 bytes and its result; of about 80 in all, for
 which see `warren.workers.worker`):
 
     a delivery: frames, properties, `Message`       7
-    a publish: frames, one future for its confirm  13
+    a publish: frames, one future for its confirm  10
     a confirm, an ack, and their share of a write   4
 
 Publishes are pipelined: each has a number, by which the broker confirms it, alone or with all before it. Their time
