@@ -35,7 +35,7 @@ export class HostError extends Error {
  * @returns {any}
  */
 export function hostCall(name, args = null) {
-  const written = JSON.stringify(args);
+  const written = JSON.stringify(args) ?? "null"; // JSON has no word for a function
   let answer;
   try {
     answer = host.call(name.toWellFormed(), written);
