@@ -393,8 +393,8 @@ async def test_without_a_usable_cache_modules_are_compiled(
     assert len(caplog.records) == 1
 
 
-async def test_a_hundred_plugins_load_from_a_warm_cache_in_well_under_a_second(
-    engine: wasmtime.Engine, tmp_path: Path
+async def test_a_hundred_plugins_load_from_a_warm_cache_and_none_is_compiled(
+    engine: wasmtime.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = Path(__file__).parents[2] / "plugins" / "examples" / "word_stats" / "word_stats.wasm"
     cache = ArtefactCache(tmp_path, fingerprint(engine))
@@ -402,8 +402,7 @@ async def test_a_hundred_plugins_load_from_a_warm_cache_in_well_under_a_second(
     artefact = await Compiler().compile(modules[0])
     for module in modules:
         cache.put(module, artefact)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
     compiler = Compiler(cache)
-    start = time.perf_counter()
     loaded = [wasmtime.Module.deserialize(engine, await compiler.compile(module)) for module in modules]
-    assert time.perf_counter() - start < 0.7
     assert len(loaded) == 100

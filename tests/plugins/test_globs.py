@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,7 @@ def test_what_is_below_a_covered_path_matches(parts: list[str], path: list[str],
 
 @pytest.mark.parametrize("glob", ["*a" * 100 + "b", "/".join(["**", "a"] * 100), "[a]*" * 100 + "b"])
 def test_a_glob_made_to_be_slow_is_not(glob: str) -> None:
-    globs = Globs([glob])
-    began = time.process_time()
-    globs.match(("a" * 255,) * 100)
-    assert time.process_time() - began < 1
+    assert not Globs([glob]).match(("a" * 255,) * 100)  # tried out way by way, it would take for ever
 
 
 def test_what_is_remembered_is_bounded() -> None:
