@@ -132,6 +132,7 @@ class Load:
             took_ms: list[list[float]] = [[] for _ in callers]
             for done in range(0, round_trips, TURN):
                 for caller, so_far in zip(callers, took_ms, strict=True):
+                    caller.calls_ms(1)  # it is awake
                     so_far.extend(caller.calls_ms(min(TURN, round_trips - done), per_s=REQUESTS_PER_S))
             return took_ms
 
@@ -206,18 +207,18 @@ class Results:
         link.call(commands.Basic.Consume(queue=queue, no_ack=True), commands.Basic.ConsumeOk)
         self.queue = queue
         self._answers = Answers(link)
-        self._count = 0
+        self._seen: set[int] = set()
 
     def count(self) -> int:
-        """How many have come since the last `forget`."""
+        """How many requests have been answered since the last `forget`."""
         while numbers := self._answers.numbers(0.0):
-            self._count += len(numbers)
-        return self._count
+            self._seen.update(numbers)
+        return len(self._seen)
 
     def forget(self) -> None:
         """Begin anew."""
         self.count()
-        self._count = 0
+        self._seen.clear()
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from warren.bus.amqp_frames import CONTENT_HEADER, FRAME_OVERHEAD, HEAD
 from warren.bus.amqp_results import result_frames
 from warren.bus.messages import NO_HEADERS, RESULT_TYPE
 from warren.bus.result_headers import ResultHeaders, result_kind
+from warren.bus.results import result_message
+from warren.bus.topology import Names
 
 FRAME_MAX = 1 << 17
 
@@ -265,11 +267,13 @@ def said(frames: bytes) -> tuple[bytes, Message]:
 
 
 def test_most_results_take_the_short_way() -> None:
-    told = ResultHeaders(
-        result_kind("digest", "act", OutcomeKind.OK, "1.2.3"), 1, 2, 3, 1, TraceContext("1" * 32, "2" * 16), "{}"
+    request = Message(b"{}", "warren.requests", "digest.act", message_id="request", reply_to="client")
+    context, kind = TraceContext("1" * 32, "2" * 16), OutcomeKind.OK
+    message = result_message(
+        Names(), request, plugin="digest", action="act", outcome=kind, body=b"{}", trace_json="{}", context=context
     )
-    message = Message(b"{}", "", "client", RESULT_TYPE, correlation_id="c", timestamp_s=1, headers=told)
-    assert result_frames(7, message, told, "id", FRAME_MAX, mandatory=True)
+    assert isinstance(message.headers, ResultHeaders)
+    assert result_frames(7, message, message.headers, message.message_id or "", FRAME_MAX, mandatory=True)
 
 
 def content_of(message: Message, frame_max: int = FRAME_MAX) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -634,15 +635,16 @@ async def test_plugins_of_before_extism_1_import_the_same_from_env(
     assert asked == [[1]]
 
 
-@pytest.mark.parametrize("name", ["kernel", "user 0", "extism_fly"])
+@pytest.mark.parametrize(
+    ("name", "ending"), [("kernel", "could not link"), ("user 0", "could not link"), ("extism_fly", "unknown_function")]
+)
 async def test_a_function_of_the_host_cannot_take_the_place_of_extisms_own(
-    name: str, make_sandbox: MakeSandbox
+    name: str, ending: str, make_sandbox: MakeSandbox
 ) -> None:
     user = f'(import "env" "{name}" (func $odd (param i64) (result i64)))'
-    outcome = await run(
-        make_sandbox, plugin(saying(f"(call $odd {A_KEY})"), text="12345678", user=user, dialect=EXTISM_0)
-    )
-    assert outcome.kind == "unavailable" or result(outcome)["error"]["code"] == "unknown_function"
+    wasm = plugin(saying(f"(call $odd {A_KEY})"), text="12345678", user=user, dialect=EXTISM_0)
+    outcome = await run(make_sandbox, wasm)
+    assert ending in (outcome.error or outcome.response.decode())
 
 
 async def test_a_name_in_an_import_is_no_code(make_sandbox: MakeSandbox) -> None:
@@ -688,7 +690,7 @@ REMEMBERING: Final = f"""
 
 def keeping(folder: Path) -> PluginManager:
     policy = Policy(capabilities=frozenset({"storage"}))
-    return PluginManager(folder, policy=policy, storage=f"sqlite:///{folder}/kept.db")
+    return PluginManager(folder, policy=policy, storage=f"sqlite:///{folder}/kept.db", secrets=[folder])
 
 
 async def test_variables_are_kept_from_one_run_to_the_next_where_the_manifest_says_so(tmp_path: Path) -> None:
@@ -712,6 +714,60 @@ async def test_variables_of_a_run_that_did_not_end_well_are_not_kept(tmp_path: P
         ("failed", None),
         ("ok", "a"),
     ]
+
+
+async def test_variables_of_a_run_whose_answer_was_too_large_are_not_kept(make_sandbox: MakeSandbox) -> None:
+    asked: list[Any] = []
+    functions = {
+        "storage_get": _host_function(None, [], waits=False),
+        "storage_set": _host_function(None, asked, waits=False),
+    }
+    body = f"(call $var_set {A_KEY} (call $input_offset)) (call $output_set (call $input_offset) (call $input_length))"
+    wasm = plugin(f"{body} {OK}", text="12345678")
+    sandbox = await make_sandbox(
+        wasm, functions=functions, caps=Caps(answer_bytes=200), runtime=Runtime(variables="storage")
+    )
+    data = {"base64": base64.b64encode(b"\xff" * 180).decode()}
+    outcome = await sandbox.run(json.dumps({"action": "do", "data": data}).encode())
+    assert (outcome.kind, asked) == ("output_too_large", [])
+
+
+@pytest.mark.parametrize("value", ["1", "5", "null", '"a"', '{"a": "b"}', "[[1]]", '[["a", {"base64": "*"}]]'])
+async def test_what_a_plugin_stored_in_place_of_its_variables_ends_its_run(
+    value: str, make_sandbox: MakeSandbox
+) -> None:
+    functions = {"storage_get": _host_function({"value": json.loads(value)}, [], waits=False)}
+    wasm, runtime = plugin(f"{REMEMBERING} {OK}", text="12345678"), Runtime(variables="storage")
+    outcome = await run(make_sandbox, wasm, runtime=runtime, functions=functions)
+    assert (outcome.kind, outcome.error) == (
+        "trap",
+        "what the plugin has stored as 'extism.variables' are no variables",
+    )
+
+
+async def test_variables_are_not_kept_without_the_capability(tmp_path: Path) -> None:
+    write_plugin(
+        tmp_path, "parrot", plugin(f"{REMEMBERING} {OK}", text="12345678"), '[runtime]\nvariables = "storage"\n'
+    )
+    async with PluginManager(tmp_path) as manager:
+        [failure] = manager.failures
+    assert "needs the capability 'storage'" in str(failure)
+
+
+async def test_a_secret_among_the_variables_is_masked_in_a_recording(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hunter2hunter2")
+    settings = f'[settings]\nkey = "file:{tmp_path}/token"\n'
+    write_plugin(tmp_path, "parrot", plugin(f"{REMEMBERING} {OK}", text="12345678"), KEPT + settings)
+    request = json.dumps({"action": "do", "data": "hunter2hunter2"}).encode()
+    async with keeping(tmp_path) as manager:
+        [loaded] = manager.plugins()
+        first, second = [await loaded.run(request) for _ in range(2)]
+    assert json.loads(second.response)["result"] == "hunter2hunter2"
+    for outcome in (first, second):
+        told = loaded.recording(request, outcome).model_dump_json()
+        assert "extism.variables" in told
+        assert "hunter2" not in told
+        assert base64.b64encode(b"hunter2").decode()[:8] not in told
 
 
 async def test_variables_that_are_too_much_for_the_storage_end_the_run(tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ def check_plugin(files: PluginFiles, policy: Policy) -> CheckedPlugin:
         granted = grant(manifest, policy, runtime_version())
     except GrantRefused as error:
         raise LoadFailed(source, str(error)) from error
+    if manifest.runtime.variables == "storage" and "storage" not in granted.capabilities:
+        reason = "[runtime] variables = 'storage' needs the capability 'storage', which it does not have here"
+        raise LoadFailed(source, f"{reason}: ask for it in [capabilities] required")
     actions = Actions(manifest, source)
     try:
         module = files.read_module()
@@ -123,7 +126,8 @@ def recognised(module: ModuleInfo) -> tuple[AbiName, str]:
     """What ABI a core module has, and how one can tell. What has no sign of another is `core`, and checked as that."""
     for item in module.imports:
         if dialect_of(item.module, item.name) is not None:
-            return "extism", f"it imports {item.module!r}"
+            named = "" if item.module.startswith("extism:") else f" {item.name!r}"
+            return "extism", f"it imports {item.module!r}{named}"
     if "_start" in module.exports and "handle_request" not in module.exports:
         return "wasi", "it exports '_start' and no 'handle_request', as a WASI command does"
     return "core", "it neither imports anything of Extism's nor is a WASI command"

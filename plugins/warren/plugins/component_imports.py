@@ -37,8 +37,9 @@ from .component_values import (
     u64,
 )
 from .errors import GuestFault
-from .guest import AnswerAwaited, Guest
+from .guest import Guest
 from .host import LEVELS
+from .host_call import AnswerAwaited
 from .host_imports import MAX_ARGUMENT_BYTES
 from .wasi_abi import STDERR, STDOUT
 

@@ -16,7 +16,6 @@ Plugins of before Extism 1.0 import the same from `env`, where Extism's own begi
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 #: Each is a function of the kernel, which is compiled in this process.
 MAX_USER_FUNCTIONS: Final = 100
 
-#: Where variables are kept in the plugin's storage: all of them, by name, both in base64.
+#: Where variables are kept in the plugin's storage: as pairs of name and value, each as `plain_values` has it.
 VARIABLES_KEY: Final = "extism.variables"
 
 #: What an action's function may be.
@@ -112,11 +111,11 @@ class ExtismAbi:
         if output_length > max_answer_bytes:
             raise answer_too_large(f"{output_length:,}", max_answer_bytes)
         output = guest.read_kernel(output_at, output_length)
+        result = (output if is_json(output) else as_result(output)) if output else b"null"
+        answer = succeeded(result, max_answer_bytes)
         if self.keeps_variables and guest.variables != kept:
             await _write_variables(guest)
-        if not output:
-            return succeeded(b"null", max_answer_bytes)
-        return succeeded(output if is_json(output) else as_result(output), max_answer_bytes)
+        return answer
 
     async def check_health(self, guest: ExtismGuest) -> None:
         """A plugin that has begun is healthy: Extism has nothing to ask it by."""
@@ -136,13 +135,20 @@ async def _code(guest: ExtismGuest, function: str, results: int) -> int:
 
 async def _read_variables(guest: ExtismGuest) -> None:
     entry = _told(await guest.answer_of(b"storage_get", to_json({"key": VARIABLES_KEY})))
-    for name, value in {} if entry is None else entry["value"].items():
-        guest.set_variable(b64decode(name), b64decode(value))
+    if entry is None:
+        return
+    try:
+        variables = [(as_bytes(name), as_bytes(value)) for name, value in entry["value"]]
+    except (GuestFault, TypeError, ValueError):
+        raise GuestFault("trap", f"what the plugin has stored as {VARIABLES_KEY!r} are no variables") from None
+    for name, value in variables:
+        guest.set_variable(name, value)
 
 
 async def _write_variables(guest: ExtismGuest) -> None:
-    value = {b64encode(name).decode(): b64encode(value).decode() for name, value in guest.variables.items()}
-    _told(await guest.answer_of(b"storage_set", to_json({"key": VARIABLES_KEY, "value": value})))
+    pairs = b",".join(b"[%b,%b]" % (as_result(name), as_result(value)) for name, value in guest.variables.items())
+    asked = b'{"key":%b,"value":[%b]}' % (to_json(VARIABLES_KEY), pairs)
+    _told(await guest.answer_of(b"storage_set", asked))
 
 
 def _told(answer: bytes) -> Any:

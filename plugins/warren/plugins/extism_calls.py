@@ -19,7 +19,8 @@ from .callbacks import answering, suspending
 from .errors import GuestFault
 from .extism_guest import ExtismGuest
 from .extism_kernel import HOST, HOST_SIGNATURES
-from .guest import AnswerAwaited, Guest
+from .guest import Guest
+from .host_call import AnswerAwaited
 from .host_imports import MAX_ARGUMENT_BYTES
 from .network_request import HTTP_REQUEST
 

@@ -9,7 +9,8 @@ import wasmtime
 from . import bindings
 from .callbacks import answering, suspending
 from .errors import GuestFault
-from .guest import Guest, HostCallInFlight
+from .guest import Guest
+from .host_call import HostCallInFlight
 from .module import FuncType
 
 #: What a guest can hand over in one piece: arguments become Python objects, which take fifty times the space.

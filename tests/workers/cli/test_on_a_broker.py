@@ -105,7 +105,7 @@ async def test_what_is_published_is_heard_and_cannot_act_on_the_terminal(bus: Bu
 
 
 async def test_a_listener_in_the_background_listens_once_the_command_is_over(bus: Bus, tmp_path: Path) -> None:
-    command = shlex.join([*COMMAND, "listen", "fox.#", "--count", "1", "--background"])
+    command = shlex.join([*COMMAND, "listen", "fox.#", "--count", "1", "--timeout", "60", "--background"])
     heard = tmp_path / "heard"
     shell = await asyncio.create_subprocess_shell(f"{command} > {heard} 2>&1", env=bus.environment)
     assert await asyncio.wait_for(shell.wait(), LIMIT_S) == ExitCode.OK

@@ -11,7 +11,7 @@ anything before that fails, the request goes back and is run again. Its result t
 What came in one turn of the event loop goes through these together, stage by stage: all are read, then all are run,
 then all results are written, then all are sent. The code of a stage stays in the processor's caches meanwhile, which it
 does not when each message is seen to its end before the next (85 µs a message instead of 140, measured). The cost per
-message, in microseconds (CPython 3.11, the echo plugin, in a loop without a broker; the bus takes what is missing to 80):
+message, in microseconds (CPython 3.11, the echo plugin, no broker beside it; the bus takes what is missing to 80):
 
     read     the request, its trace context, its plugin          6
     run      a store, an instance, the guest, its accounts      38

@@ -443,7 +443,10 @@ def listen(
     count: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many.")] = None,
     timeout: Annotated[float | None, typer.Option(metavar="S", min=0.001, help="End after so many seconds.")] = None,
     background: Annotated[
-        bool, typer.Option("--background", help="Return once it listens, and go on in a process of its own.")
+        bool,
+        typer.Option(
+            "--background", help="Return once it listens; a process of its own goes on, and prints where this would."
+        ),
     ] = False,
     prefix: Prefix = DEFAULT_PREFIX,
     as_json: AsJson = False,

@@ -59,14 +59,17 @@ def run(listening: Listening, *, as_json: bool, background: bool) -> int:
     if process:
         os.close(writing)
         with os.fdopen(reading, "rb") as child:
-            listens = child.read(1)
-        return ExitCode.OK if listens else os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            if child.read(1):
+                return ExitCode.OK
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        return code if code > 0 else ExitCode.FAILED  # it has said why, unless it was killed
     os.close(reading)
     return _listen_to(listening, as_json=as_json, ended_by=f"kill {os.getpid()}", ready=lambda: _tell(writing))
 
 
 def _tell(parent: int) -> None:
-    os.write(parent, b"1")
+    with suppress(BrokenPipeError):  # nobody waits any more
+        os.write(parent, b"1")
     os.close(parent)
 
 
